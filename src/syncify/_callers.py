@@ -1,0 +1,211 @@
+"""How each kind of caller waits for its call: a thread, an asyncio task, the holder of a future."""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import sys
+import threading
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, TypeVar
+
+from ._call import Call, Raw
+from ._deadlock import refuse_deadlock
+from ._loop import BackgroundLoop
+from ._traceback import shorten
+
+__all__ = ("AwaitedCall", "BlockingCall", "submit")
+
+R = TypeVar("R")
+
+
+def _acquire_in_steps(lock: threading.Lock) -> None:
+    while not lock.acquire(timeout=0.05):
+        pass
+
+
+# On Windows, Ctrl-C cannot interrupt the wait for a lock, only the time between two waits.
+_acquire: Callable[[Any], object] = _acquire_in_steps if sys.platform == "win32" else type(threading.Lock()).acquire
+
+
+class BlockingCall(Call):
+    """The caller is a thread. It sleeps on a lock, the cheapest thing there is to sleep on."""
+
+    __slots__ = ("_lock",)
+
+    def wait(self) -> None:
+        """Post the call and return when it is done. Whatever interrupts this is raised once the coroutine has ended."""
+        self._lock = lock = threading.Lock()
+        lock.acquire()
+        try:
+            self.background.post(self.start)
+            _acquire(lock)
+        except BaseException as interrupt:
+            # A signal handler may raise anywhere in here, also when the call is done and the lock, which is released
+            # just once, has already been acquired.
+            if not self.done:
+                self.background.post(self.cancel_task)
+                _acquire(lock)  # a second interrupt ends this wait, and leaves the coroutine to itself
+            if not isinstance(self.error, asyncio.CancelledError | None) and interrupt.__context__ is None:
+                interrupt.__context__ = self.take_error()  # what went wrong in the cleanup
+            raise
+
+    def wake(self) -> None:
+        self._lock.release()
+
+
+class AwaitedCall(Call):
+    """The caller is an asyncio task, on another loop than the call.
+
+    To that task this is a future (see `asyncio.isfuture`), but one that cannot be cancelled by itself: as when a task
+    awaits another task, a cancellation goes through to the coroutine, and the caller waits for what comes of it.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_cancelled_by", "_loop", "_message", "_reached", "_requested", "_wakeup")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        background: BackgroundLoop,
+        raw: Raw,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: contextvars.Context | None = None,
+    ) -> None:
+        super().__init__(background, raw, args, kwargs, context)
+        self._loop = loop
+        self._requested = 0  # cancellations that the caller's task was sent
+        self._reached = 0  # those of them that came before the coroutine had ended
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._asyncio_future_blocking = True
+        try:
+            yield self
+        except BaseException:
+            # Here comes a cancellation that found the call done (`cancel` below said so) and the caller not yet woken;
+            # or the caller's coroutine is closed, since nobody runs its loop any more.
+            if not self.done:
+                self.background.post(self.cancel_task)
+            raise
+        if self._requested:
+            self._settle_cancellations()
+
+    def _settle_cancellations(self) -> None:
+        """Make the caller's task look as if the coroutine had run in it."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self._task is not None:
+            for _ in range(self._reached - self._task.cancelling()):
+                task.uncancel()  # as the coroutine did to its own task
+        if self._requested > self._reached and self.error is None:
+            # The coroutine had ended, and the last cancellation is not lost on it but still due.
+            if self._cancelled_by is task:
+                # Sent by the task itself, before it came here. Since nothing in here had to suspend, it strikes at the
+                # next place that does.
+                task.uncancel()
+                task.cancel(self._message)
+            else:
+                # Sent while the task was suspended here, so here it is raised.
+                self.error = asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
+
+    def wake(self) -> None:
+        wakeup, context = self._wakeup
+        try:
+            self._loop.call_soon_threadsafe(wakeup, self, context=context)
+        except RuntimeError:
+            pass  # the caller's loop is closed: nobody is waiting any more
+
+    # What a task asks of the future that it awaits.
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, wakeup: Callable[..., object], *, context: contextvars.Context) -> None:
+        # Only now can the task be woken, so the call is not posted before.
+        self._wakeup = wakeup, context
+        try:
+            self.background.post(self.start)
+        except BaseException as error:  # raised here it would leave the task suspended for ever
+            self.error = error
+            self._end()
+
+    def cancel(self, msg: object = None) -> bool:
+        if self.done:
+            return False
+        self._requested += 1
+        self._message = msg
+        self._cancelled_by = asyncio.current_task(self._loop)
+        self.background.post(partial(self.cancel_task, msg))
+        return True
+
+    def cancel_task(self, message: object = None) -> bool:
+        reached = super().cancel_task(message)
+        self._reached += reached
+        return reached
+
+    def result(self) -> None:
+        pass  # the caller takes it from the call
+
+
+class _SubmittedCall(Call):
+    """The caller holds a `concurrent.futures.Future`."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: "_Future[Any]", *call: Any) -> None:
+        super().__init__(*call)
+        self._future = future
+
+    def start(self) -> None:
+        if self._future.cancelled():
+            self.discard()
+        else:
+            super().start()
+
+    def wake(self) -> None:
+        if self._future.set_running_or_notify_cancel():
+            if self.error is None:
+                self._future.set_result(self.value)
+            else:
+                self._future.set_exception(self.take_error())
+
+    def follow(self, future: "_Future[Any]") -> None:
+        """Called when the future is done, of which being cancelled is one way."""
+        if future.cancelled():
+            self.background.post(self.cancel_task)
+
+
+class _Future(concurrent.futures.Future[R]):
+    def __init__(self, background: BackgroundLoop) -> None:
+        super().__init__()
+        self._background = background
+
+    def result(self, timeout: float | None = None) -> R:
+        try:
+            if timeout is None and not self.done():
+                refuse_deadlock(self._background, "submit(...).result()", "asyncio.wrap_future(f.submit(...))")
+            return super().result(timeout)
+        except BaseException as error:
+            raise shorten(error)
+        finally:
+            del self  # the exception's traceback holds this frame, and this future holds the exception
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if timeout is None and not self.done():
+            refuse_deadlock(self._background, "submit(...).exception()", "asyncio.wrap_future(f.submit(...))")
+        return super().exception(timeout)
+
+
+def submit(
+    background: BackgroundLoop,
+    raw: Raw,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    context: contextvars.Context | None = None,
+) -> concurrent.futures.Future[Any]:
+    """Start the call and return its future."""
+    future: _Future[Any] = _Future(background)
+    call = _SubmittedCall(future, background, raw, args, kwargs, context)
+    future.add_done_callback(call.follow)
+    background.post(call.start)
+    return future

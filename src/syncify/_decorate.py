@@ -1,0 +1,84 @@
+"""Decides what may be decorated and what becomes of it, and tells of everything else what would do."""
+
+import functools
+import inspect
+from types import FunctionType, MethodType
+from typing import Any
+
+from ._call import Raw
+from ._functions import SyncClassMethod, SyncFunction, SyncMethod, SyncStaticMethod
+from ._loop import BackgroundLoop
+
+__all__ = ("decorate",)
+
+Decorated = SyncFunction[..., Any] | SyncClassMethod[..., Any]
+
+
+def decorate(background: BackgroundLoop, function: Any) -> Decorated:
+    """Return what calls `function` on the background loop; raise TypeError where it is not async."""
+    if isinstance(function, classmethod):
+        return SyncClassMethod(background, _coroutine_function(function.__func__))
+    if isinstance(function, staticmethod):
+        return SyncStaticMethod(background, _coroutine_function(function.__func__))
+    raw = _coroutine_function(function)
+    # As an attribute of a class it is to bind where it would have by itself.
+    binds = hasattr(type(function), "__get__") and not isinstance(function, MethodType | functools.partial)
+    return (SyncFunction if binds else SyncStaticMethod)(background, raw)
+
+
+def _coroutine_function(function: Any) -> Raw:
+    """Return the function itself if it is one whose call runs no code of its user, else a coroutine function around it."""
+    if isinstance(function, FunctionType | MethodType) and function.__code__.co_flags & inspect.CO_COROUTINE:
+        return function
+    if not _is_async(function):
+        raise TypeError(
+            "Syncify can only be applied to async functions, async generators, async classmethods or staticmethods. "
+            f"Got {_describe(function)}"
+        )
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await function(*args, **kwargs)
+
+    named = function
+    while isinstance(named, functools.partial):
+        named = named.func
+    call.__name__ = call.__qualname__ = type(named).__name__
+    functools.update_wrapper(call, named)
+    call.__wrapped__ = function  # type: ignore[attr-defined]  # whose signature may be shorter
+    return call
+
+
+def _is_async(function: Any) -> bool:
+    """A coroutine function, something marked as one, or an object whose `__call__` is one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, type):
+        return False
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _describe(function: Any) -> str:
+    """Tell what was decorated, and what to write instead."""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    if isinstance(function, SyncFunction | SyncMethod | SyncClassMethod):
+        return f"{name}, which has been syncified already; use it as it is"
+    if inspect.isasyncgenfunction(inspect.unwrap(function) if callable(function) else function):
+        return f"{name}, an async generator; this release takes coroutine functions only"
+    if isinstance(function, type):
+        return f"the class {name}; decorate its async methods, one by one"
+    if inspect.isawaitable(function):
+        return f"{name}, which has been called already; decorate the function, or write `syncify.run(...)` around the call"
+    if isinstance(function, property):
+        return "a property; write an async method, and decorate that"
+    if isinstance(function, functools.partialmethod):
+        return "a partialmethod; decorate the method, and make the partialmethod of that"
+    if isinstance(function, classmethod | staticmethod):
+        return f"a {type(function).__name__} in another; one of them is enough"
+    if inspect.isbuiltin(function):
+        return f"{name}, a builtin, which is not async; write an `async def` that calls it"
+    if callable(function):
+        return (
+            f"{name}, which is not async; write `async def` before its name, or, if it returns an awaitable, "
+            f"`syncify.run({name}(...))`"
+        )
+    return f"{name}, which is no function; decorate an `async def`"

@@ -1,0 +1,137 @@
+"""The background loop of a syncer: one asyncio event loop in one daemon thread."""
+
+import asyncio
+import contextvars
+import inspect
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+__all__ = ("BackgroundLoop", "BlockingPolicy", "LoopFactory", "running_loop")
+
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
+BlockingPolicy: TypeAlias = Literal["allow", "warn", "error"]
+
+try:
+    # Exported by asyncio, though with an underscore. Unlike get_running_loop() it answers None instead of raising,
+    # which every blocking call would pay for.
+    from asyncio import _get_running_loop as running_loop
+except ImportError:  # pragma: no cover
+
+    def running_loop() -> asyncio.AbstractEventLoop | None:
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+
+
+class BackgroundLoop:
+    """Starts its loop and thread with the first call, and hands callbacks over to that loop.
+
+    `loop` is None until then, and again in a forked child.
+    """
+
+    def __init__(self, name: str, loop_factory: LoopFactory | None, blocking: BlockingPolicy) -> None:
+        self.name = name
+        self.blocking = blocking
+        self._loop_factory = loop_factory or asyncio.new_event_loop
+        self._reset()
+        _all.add(self)
+
+    def _reset(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        # What runs on the loop and is not finished. asyncio itself holds tasks by weak references only.
+        self.calls: set[object] = set()
+        self._start_lock = threading.Lock()
+        self._incoming: deque[Callable[[], object]] = deque()
+        self._drained = 0  # how often the loop has begun to take callbacks over
+        self._woken = -1  # the value of _drained at which the loop was last known to have been woken
+        self.context = contextvars.Context()  # of our own callbacks; entered by the loop's thread alone
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop; the first caller starts it."""
+        with self._start_lock:
+            if self.loop is None:
+                loop = self._loop_factory()
+                if not isinstance(loop, asyncio.AbstractEventLoop):
+                    raise TypeError(f"the loop_factory of {self.name!r} has to return an asyncio event loop, got {loop!r}")
+                thread = threading.Thread(target=_run, args=(loop,), name=self.name, daemon=True)
+                try:
+                    # Python 3.14 lets a thread inherit the context of its starter, which here would be any caller's.
+                    contextvars.Context().run(thread.start)
+                except BaseException:
+                    loop.close()
+                    raise
+                self.loop = loop
+            return self.loop
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Let the loop call `callback`, after all that was posted before it. Any thread may ask.
+
+        Waking a sleeping loop costs a system call, so callers that come while a wake-up is under way rely on it.
+
+        The order of these lines is what makes that safe, also when a signal handler raises between any two of them.
+        The note that the loop was woken is left after the wake-up, so that it never claims one that did not happen.
+        It names the value of `_drained` from before the wake-up, and `_drain` counts that up before it looks at
+        `_incoming`: so while the note is valid, a `_drain` is still to come, and it will see what was appended before.
+        """
+        loop = self.loop or self.start()
+        self._incoming.append(callback)
+        drained = self._drained
+        if self._woken != drained:
+            loop.call_soon_threadsafe(self._drain, context=self.context)
+            self._woken = drained
+
+    def _drain(self) -> None:
+        self._drained += 1
+        incoming = self._incoming
+        # What comes in meanwhile has seen the new count and woken the loop again: so the loop gets its turn between.
+        for _ in range(len(incoming)):
+            try:
+                incoming.popleft()()
+            except BaseException as error:  # must not keep the others from being started
+                assert self.loop is not None
+                self.loop.call_exception_handler({"message": "a call could not be handled", "exception": error})
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """The life of the loop's thread."""
+    while True:
+        try:
+            loop.run_forever()
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt leave run_forever() and would take the loop from all other callers.
+            # A task keeps them for who awaits it, and reports them by itself when nobody does; a mere callback does not.
+            if not _came_from_coroutine(error):
+                report = {"message": "a callback of the background loop raised", "exception": error}
+                loop.call_soon(loop.call_exception_handler, report)  # on the loop: the handler may be the user's
+        else:
+            return
+
+
+def _came_from_coroutine(error: BaseException) -> bool:
+    entry = error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
+            return True
+        entry = entry.tb_next
+    return False
+
+
+_all: weakref.WeakSet[BackgroundLoop] = weakref.WeakSet()
+_parents: list[Any] = []
+
+
+def _after_fork_in_child() -> None:
+    # The child has the loop's objects, but not its thread. They must not even be collected: closing the loop would
+    # change the selector, which the child shares with its parent.
+    for background in list(_all):
+        _parents.append((background.loop, background.calls, background._incoming, background._start_lock))
+        background._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

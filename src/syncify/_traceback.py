@@ -1,0 +1,52 @@
+"""Cuts the machinery out of tracebacks, so that they show the user's own code.
+
+A caller should see the line that made the call, one frame of this library, and then the frames of the coroutine, as if
+there were no second thread between them. `SYNCIFY_TRACEBACK=full` in the environment keeps every frame.
+"""
+
+import asyncio
+import concurrent.futures
+import os
+from types import TracebackType
+
+__all__ = ("shorten",)
+
+_FULL = os.environ.get("SYNCIFY_TRACEBACK") == "full"
+_LIBRARY = os.path.dirname(__file__) + os.sep
+_MACHINERY = (
+    _LIBRARY,
+    os.path.dirname(asyncio.__file__) + os.sep,
+    os.path.dirname(concurrent.futures.__file__) + os.sep,
+    "uvloop/",  # what its compiled frames call their files
+)
+
+
+def shorten(error: BaseException) -> BaseException:
+    """Return the same exception with only the frames that tell its user something.
+
+    Cut are this library's frames wherever they stand, and those of asyncio, concurrent.futures and uvloop before the
+    last frame of the user. Those after it stay: they show what the user's last line has called.
+
+    The frames of the caller are added by Python when the exception is raised again.
+    """
+    if _FULL:
+        return error
+    frames = []
+    last = -1  # index of the last frame that is the user's own
+    entry = error.__traceback__
+    while entry is not None:
+        if not entry.tb_frame.f_code.co_filename.startswith(_MACHINERY):
+            last = len(frames)
+        frames.append(entry)
+        entry = entry.tb_next
+    kept: TracebackType | None = None
+    for index in range(len(frames) - 1, -1, -1):
+        entry = frames[index]
+        if entry.tb_frame.f_code.co_filename.startswith(_LIBRARY if index > last else _MACHINERY):
+            continue
+        # A traceback that somebody else may hold is never changed: where a frame was cut behind this one, copy it.
+        if entry.tb_next is kept:
+            kept = entry
+        else:
+            kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return error.with_traceback(kept)
