@@ -93,20 +93,20 @@ class Call:
 
     def _end_unbegun(self, task: asyncio.Task[None]) -> None:
         if not self.done:
-            self.discard()
+            self.discard(asyncio.CancelledError())
 
-    def discard(self) -> None:
+    def discard(self, error: BaseException) -> None:
         """End a call whose coroutine is not going to be started."""
-        with contextlib.suppress(TypeError):  # wrong arguments: there is no coroutine then
+        with contextlib.suppress(Exception):  # wrong arguments, for example: there is no coroutine then
             self._raw(*self._args, **self._kwargs).close()  # one that was handed in would warn "never awaited"
-        self.error = asyncio.CancelledError()
+        self.error = error
         self._end()
 
     def cancel_task(self, message: object = None) -> bool:
         """Cancel the coroutine, and return whether it was there to take notice."""
         if self._task is None:
             if not self.done:
-                self.discard()  # the caller was interrupted before it could post the start
+                self.discard(asyncio.CancelledError())  # the caller was interrupted before it could post the start
             return False
         if not self._begun:
             # Awaited natively, it would run up to where it first suspends, and be cancelled there.

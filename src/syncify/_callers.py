@@ -35,16 +35,18 @@ class BlockingCall(Call):
 
     def wait(self) -> None:
         """Post the call and return when it is done. Whatever interrupts this is raised once the coroutine has ended."""
+        background = self.background
+        background.get_loop()  # out here, since what it raises when it cannot start one is no interrupt
         self._lock = lock = threading.Lock()
         lock.acquire()
         try:
-            self.background.post(self.start)
+            background.post(self.start)
             _acquire(lock)
         except BaseException as interrupt:
             # A signal handler may raise anywhere in here, also when the call is done and the lock, which is released
             # just once, has already been acquired.
             if not self.done:
-                self.background.post(self.cancel_task)
+                background.post(self.cancel_task)
                 _acquire(lock)  # a second interrupt ends this wait, and leaves the coroutine to itself
             if not isinstance(self.error, asyncio.CancelledError | None) and interrupt.__context__ is None:
                 interrupt.__context__ = self.take_error()  # what went wrong in the cleanup
@@ -110,6 +112,7 @@ class AwaitedCall(Call):
 
     def wake(self) -> None:
         wakeup, context = self._wakeup
+        del self._wakeup  # it holds the task, which may come to hold an exception, whose traceback holds this call
         try:
             self._loop.call_soon_threadsafe(wakeup, self, context=context)
         except RuntimeError:
@@ -126,8 +129,7 @@ class AwaitedCall(Call):
         try:
             self.background.post(self.start)
         except BaseException as error:  # raised here it would leave the task suspended for ever
-            self.error = error
-            self._end()
+            self.discard(error)
 
     def cancel(self, msg: object = None) -> bool:
         if self.done:
@@ -154,20 +156,25 @@ class _SubmittedCall(Call):
 
     def __init__(self, future: "_Future[Any]", *call: Any) -> None:
         super().__init__(*call)
-        self._future = future
+        self._future: _Future[Any] | None = future
 
     def start(self) -> None:
-        if self._future.cancelled():
-            self.discard()
+        if self._future is not None and self._future.cancelled():
+            self.discard(asyncio.CancelledError())
         else:
             super().start()
 
     def wake(self) -> None:
-        if self._future.set_running_or_notify_cancel():
+        future, self._future = self._future, None
+        # The future holds this call by its callback, and may be kept for long; arguments are not to be kept with it.
+        self._args, self._kwargs = (), {}
+        assert future is not None
+        if future.set_running_or_notify_cancel():
             if self.error is None:
-                self._future.set_result(self.value)
+                future.set_result(self.value)
             else:
-                self._future.set_exception(self.take_error())
+                future.set_exception(self.take_error())
+        self.value = None
 
     def follow(self, future: "_Future[Any]") -> None:
         """Called when the future is done, of which being cancelled is one way."""

@@ -52,7 +52,7 @@ def _is_async(function: Any) -> bool:
     """A coroutine function, something marked as one, or an object whose `__call__` is one."""
     while isinstance(function, functools.partial):
         function = function.func
-    if isinstance(function, type):
+    if isinstance(function, type) or not callable(function):
         return False
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 

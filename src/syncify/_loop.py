@@ -51,8 +51,11 @@ class BackgroundLoop:
         self._woken = -1  # the value of _drained at which the loop was last known to have been woken
         self.context = contextvars.Context()  # of our own callbacks; entered by the loop's thread alone
 
-    def start(self) -> asyncio.AbstractEventLoop:
+    def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop; the first caller starts it."""
+        return self.loop or self._start()
+
+    def _start(self) -> asyncio.AbstractEventLoop:
         with self._start_lock:
             if self.loop is None:
                 loop = self._loop_factory()
@@ -78,7 +81,7 @@ class BackgroundLoop:
         It names the value of `_drained` from before the wake-up, and `_drain` counts that up before it looks at
         `_incoming`: so while the note is valid, a `_drain` is still to come, and it will see what was appended before.
         """
-        loop = self.loop or self.start()
+        loop = self.loop or self._start()
         self._incoming.append(callback)
         drained = self._drained
         if self._woken != drained:

@@ -57,12 +57,13 @@ class Run:
     def __call__(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> R:
         _check(awaitable)
         background = self._background
-        if running_loop() is not None:
-            try:
+        try:
+            if running_loop() is not None:
                 check_blocking(background, "run")
-            except BaseException:
-                _close(awaitable)  # else it would warn that nobody has awaited it
-                raise
+            background.get_loop()
+        except BaseException:
+            _close(awaitable)
+            raise
         call = BlockingCall(background, _start, (awaitable, context), {}, context)
         call.wait()
         if call.error is not None:
@@ -90,6 +91,11 @@ class Run:
     def submit(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> Future[R]:
         """Run any awaitable on the background loop, and return a future at once."""
         _check(awaitable)
+        try:
+            self._background.get_loop()
+        except BaseException:
+            _close(awaitable)
+            raise
         return submit(self._background, _start, (awaitable, context), {}, context)
 
     def __repr__(self) -> str:
@@ -122,6 +128,7 @@ async def _await(awaitable: Awaitable[R]) -> R:
 
 
 def _close(awaitable: object) -> None:
+    """Spare the coroutine that is not going to run the warning that nobody has awaited it."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
 

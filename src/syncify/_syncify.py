@@ -128,7 +128,7 @@ class Syncify:
 
         ```
         """
-        return self._background.loop or self._background.start()
+        return self._background.get_loop()
 
     @property
     def name(self) -> str:

@@ -1,0 +1,35 @@
+# What a contributor runs, on a machine that has just Python 3.11 or newer, make and git. The first run puts nox, and
+# nothing else, in .venv; each session of noxfile.py then makes its own environment in .nox and keeps it.
+#   make test PYTHON=python3.13        with another Python
+#   make test ARGS="-k deadlock -x"    with arguments for the session's program
+
+PYTHON ?= python3
+# Named after PYTHON, so that another one makes .venv anew.
+STAMP := .venv/made-by-$(subst /,_,$(PYTHON))
+
+.PHONY: help demo test lint types docs bench flyte clean
+
+help:  ## list the targets (the default)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+
+demo:  ## see an SDK written once, called from plain and from async code
+test:  ## run the tests
+lint:  ## check style and format
+types: ## check the types with mypy and pyright
+docs:  ## build the documentation in site/
+bench: ## measure what a call costs
+flyte: ## install with and without Flyte, and check both (slow: downloads Flyte)
+
+demo test lint types docs bench flyte: $(STAMP)
+	@.venv/bin/nox -s $(@:test=tests) -- $(ARGS)
+
+$(STAMP): noxfile.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python " + sys.version.split()[0] \
+	  + ", and 3.11 or newer is needed. To use another: make PYTHON=python3.13")'
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check nox
+	@touch $@
+
+clean: ## remove all that the other targets made
+	rm -rf .venv .nox site dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} +

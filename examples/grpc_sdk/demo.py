@@ -1,0 +1,170 @@
+"""Uses the SDK in all the ways there are, and checks what comes of each.
+
+Each step is a function: printed are its source code and what it returned. The process exits with 1 if any step returned
+something else than it should.
+"""
+
+import asyncio
+import faulthandler
+import inspect
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sdk import Item, NotFoundError, Store
+
+from syncify import DeadlockError, syncify
+
+Step = Callable[[Store], object]
+steps: list[tuple[str, Step, object]] = []
+
+
+def step(title: str, expected: object) -> Callable[[Step], Step]:
+    def add(function: Step) -> Step:
+        steps.append((title, function, expected))
+        return function
+
+    return add
+
+
+@step("Plain code. A call blocks until its result is there.", Item("apple", 10))
+def plain_code(store: Store) -> object:
+    store.put(Item("apple", 10))
+    return store.get("apple")
+
+
+@step("Async code, in asyncio.run. It awaits .aio of the same client.", [Item("apple", 10), Item("pear", 20)])
+async def async_code(store: Store) -> object:
+    await store.put.aio(Item("pear", 20))
+    return await store.items.aio()
+
+
+@step("Eight threads at once. One loop runs the calls of all, over one connection.", ({"syncify"}, 1))
+def eight_threads(store: Store) -> object:
+    everybody = asyncio.Barrier(8)  # refuses to serve two loops
+
+    @syncify
+    async def visit() -> tuple[str, str]:
+        async with asyncio.timeout(10), everybody:
+            return threading.current_thread().name, await store.peer.aio()
+
+    with ThreadPoolExecutor(8) as pool:
+        visits = list(pool.map(lambda _: visit(), range(8)))
+    return {thread for thread, _ in visits}, len({peer for _, peer in visits})
+
+
+@step("Fan-out. Each call takes the server 0.1 s; all twenty take less than 2 s.", (300, True))
+def fan_out(store: Store) -> object:
+    start = time.monotonic()
+    futures = [store.get.submit(name) for name in ["apple", "pear"] * 10]
+    items = [future.result() for future in as_completed(futures, timeout=10)]
+    return sum(item.stock for item in items), time.monotonic() - start < 2
+
+
+@step(
+    "An error from the server. Its traceback has the caller's line, one frame of the library, and the SDK's.",
+    ["grpc_sdk/an_error", "syncify/__call__", "grpc_sdk/get", "grpc_sdk/_call"],
+)
+def an_error(store: Store) -> object:
+    try:
+        return store.get("plum")
+    except NotFoundError as error:
+        return print_traceback(error)
+
+
+@step("A future is cancelled. So is its coroutine, and the server cleans up.", (True, "cleaned up"))
+def cancelled_future(store: Store) -> object:
+    report = store.report.submit("sales")
+    store.wait_report("sales", "running")
+    report.cancel()
+    return report.cancelled(), store.wait_report("sales", "cleaned up")
+
+
+@step("A task, in asyncio.run, is cancelled while it awaits .aio. It comes to the same.", (True, "cleaned up"))
+async def cancelled_task(store: Store) -> object:
+    report = asyncio.create_task(store.report.aio("taxes"))
+    await store.wait_report.aio("taxes", "running")
+    report.cancel()
+    await asyncio.wait([report], timeout=10)
+    return report.cancelled(), await store.wait_report.aio("taxes", "cleaned up")
+
+
+@step("One channel outlives two asyncio.run, each with a loop of its own.", True)
+def two_loops(store: Store) -> object:
+    first = asyncio.run(store.peer.aio())
+    second = asyncio.run(store.peer.aio())
+    return first == second == store.peer()
+
+
+@step(
+    "A blocking call on the background loop would wait for itself. It is refused.",
+    "Deadlock detected: Store.put() was called on the background loop 'syncify', which would have to run it while it "
+    "waits for it. Write `await Store.put.aio(...)` instead.",
+)
+def deadlock(store: Store) -> object:
+    @syncify
+    async def restock() -> None:
+        store.put(Item("apple", 100))
+
+    try:
+        return restock()
+    except DeadlockError as error:
+        return str(error)
+
+
+def print_traceback(error: Exception) -> list[str]:
+    """Print it as Python would, and return the folder and function of each frame."""
+    print(textwrap.indent("".join(traceback.format_exception(error)), "    "), end="")
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{Path(frame.filename).parent.name}/{frame.name}" for frame in frames]
+
+
+def run(function: Step, store: Store) -> object:
+    try:
+        result = function(store)
+        return asyncio.run(result) if inspect.iscoroutine(result) else result
+    except Exception as error:
+        print_traceback(error)
+        return error
+
+
+def run_all(store: Store) -> int:
+    """Return how many steps failed."""
+    failures = 0
+    for number, (title, function, expected) in enumerate(steps, 1):
+        _, _, body = inspect.getsource(function).partition(" -> object:\n")
+        print(f"{number}. {title}")
+        print("\n".join(line for line in body.splitlines() if line))
+        result = run(function, store)
+        print(textwrap.fill(f"=> {result!r}", 120, initial_indent="    ", subsequent_indent="       "))
+        if result != expected:
+            failures += 1
+            print(f"    FAILED, expected: {expected!r}")
+    print(f"{len(steps) - failures} of {len(steps)} steps returned what they should.")
+    return failures
+
+
+@contextmanager
+def start_server() -> Iterator[str]:
+    """Give its address."""
+    command = [sys.executable, Path(__file__).with_name("server.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield f"127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.kill()
+
+
+if __name__ == "__main__":
+    faulthandler.dump_traceback_later(60, exit=True)  # if anything hangs
+    with start_server() as address, closing(Store(address)) as store:
+        failures = run_all(store)
+    sys.exit(1 if failures else 0)

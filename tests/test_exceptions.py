@@ -1,0 +1,122 @@
+"""The exception that the coroutine raised is the one that the caller catches."""
+
+import asyncio
+import traceback
+
+import pytest
+
+
+class Custom(Exception):
+    def __init__(self, *, keyword):
+        super().__init__(keyword)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("message"),
+        Custom(keyword="no way to copy this"),
+        KeyError("key"),
+        StopAsyncIteration("stop"),
+        asyncio.CancelledError("by hand"),
+        asyncio.CancelledError(),
+        TimeoutError("late"),
+        asyncio.InvalidStateError(),
+        RuntimeError("Event loop is closed"),
+        BaseException("base"),
+        GeneratorExit("exit"),
+        ExceptionGroup("several", [ValueError(1), ExceptionGroup("inner", [KeyError(2)])]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("suspends", [False, True])
+def test_the_same_object(syncer, call, error, suspends):
+    @syncer
+    async def f():
+        if suspends:
+            await asyncio.sleep(0)
+        raise error
+
+    error.__traceback__ = None
+    with pytest.raises(type(error)) as caught:
+        call(f)
+    assert caught.value is error
+
+
+def test_cause_context_and_notes(syncer, call):
+    cause, context = ValueError("cause"), KeyError("context")
+
+    @syncer
+    async def f():
+        try:
+            raise context
+        except KeyError:
+            error = RuntimeError("error")
+            error.add_note("a note")
+            raise error from cause
+
+    with pytest.raises(RuntimeError) as caught:
+        call(f)
+    assert caught.value.__cause__ is cause
+    assert caught.value.__context__ is context
+    assert caught.value.__notes__ == ["a note"]
+
+
+def test_stop_iteration_becomes_what_it_becomes_natively(syncer, call):
+    @syncer
+    async def f():
+        raise StopIteration(3)
+
+    with pytest.raises(RuntimeError, match="coroutine raised StopIteration") as caught:
+        call(f)
+    assert caught.value.__cause__.value == 3
+
+
+def test_an_exception_returned_is_a_result(syncer, call):
+    error = ValueError()
+
+    @syncer
+    async def f():
+        return error
+
+    assert call(f) is error
+
+
+def test_an_error_in_the_callers_except_block_has_it_as_its_context(syncer):
+    @syncer
+    async def f():
+        raise ValueError
+
+    try:
+        raise KeyError
+    except KeyError as outer:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            f()
+        assert caught.value.__context__ is outer
+
+
+def test_an_error_raised_by_a_cancel_of_the_coroutines_own_task(syncer, call):
+    @syncer
+    async def f():
+        asyncio.current_task().cancel("own")
+        await asyncio.sleep(0)
+
+    with pytest.raises(asyncio.CancelledError, match="own") as caught:
+        call(f)
+    assert type(caught.value) is asyncio.CancelledError
+
+
+def test_the_same_exception_object_raised_again_and_again_does_not_grow(syncer, call):
+    error = ValueError()
+
+    @syncer
+    async def f():
+        raise error
+
+    depths = set()
+    for _ in range(5):
+        error.__traceback__ = None
+        with pytest.raises(ValueError):  # noqa: PT011
+            call(f)
+        depths.add(len(traceback.extract_tb(error.__traceback__)))
+    assert len(depths) == 1
