@@ -63,7 +63,14 @@ class Call:
     def start(self) -> None:
         loop = self.background.loop
         assert loop is not None
-        task = _create_task(self._trip(), loop, self._context, self._raw.__qualname__)
+        try:
+            # Entered for a moment, so that a context of the caller's that somebody else has entered is an error here.
+            # In the first step of the task it would be one that nobody sees, and the caller would wait for ever.
+            coroutine = self._context.run(self._trip)
+            task = _create_task(coroutine, loop, self._context, self._raw.__qualname__)
+        except BaseException as error:
+            self.discard(error)
+            return
         if self.done:
             return
         self._task = task

@@ -76,7 +76,7 @@ class AwaitedCall(Call):
     ) -> None:
         super().__init__(background, raw, args, kwargs, context)
         self._loop = loop
-        self._requested = 0  # cancellations that the caller's task was sent
+        self._requested = 0  # cancellations that the caller's task was sent while it waited
         self._reached = 0  # those of them that came before the coroutine had ended
 
     def __await__(self) -> Generator[Any, None, None]:
@@ -84,8 +84,7 @@ class AwaitedCall(Call):
         try:
             yield self
         except BaseException:
-            # Here comes a cancellation that found the call done (`cancel` below said so) and the caller not yet woken;
-            # or the caller's coroutine is closed, since nobody runs its loop any more.
+            # No cancellation comes this way. The coroutine is being closed, since nobody runs its loop any more.
             if not self.done:
                 self.background.post(self.cancel_task)
             raise
@@ -132,8 +131,7 @@ class AwaitedCall(Call):
             self.discard(error)
 
     def cancel(self, msg: object = None) -> bool:
-        if self.done:
-            return False
+        # Not refused when the call is done, as a future would: the task is about to be woken, and settles it then.
         self._requested += 1
         self._message = msg
         self._cancelled_by = asyncio.current_task(self._loop)

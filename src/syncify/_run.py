@@ -1,9 +1,10 @@
 """`Syncify.run`: any awaitable, from plain code, from async code, or as a future."""
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -55,16 +56,13 @@ class Run:
         self._background = background
 
     def __call__(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> R:
-        _check(awaitable)
         background = self._background
-        try:
+        with _closed_if_refused(awaitable):
+            _check(awaitable, context)
             if running_loop() is not None:
                 check_blocking(background, "run")
             background.get_loop()
-        except BaseException:
-            _close(awaitable)
-            raise
-        call = BlockingCall(background, _start, (awaitable, context), {}, context)
+        call = BlockingCall(background, _start, (awaitable,), {}, context)
         call.wait()
         if call.error is not None:
             raise call.take_error()
@@ -73,15 +71,17 @@ class Run:
 
     async def aio(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> R:
         """Run any awaitable on the background loop, and return its result or raise its exception."""
-        _check(awaitable)
-        loop = asyncio.get_running_loop()
-        if loop is self._background.loop and context is None:
+        background = self._background
+        with _closed_if_refused(awaitable):
+            _check(awaitable, context)
+            loop = asyncio.get_running_loop()
+        if loop is background.loop and context is None:
             try:
                 return await awaitable
             except BaseException as error:
                 raise shorten(error)
         # With a context of its own it needs a task of its own, also on the background loop.
-        call = AwaitedCall(loop, self._background, _start, (awaitable, context), {}, context)
+        call = AwaitedCall(loop, background, _start, (awaitable,), {}, context)
         await call
         if call.error is not None:
             raise call.take_error()
@@ -90,33 +90,36 @@ class Run:
 
     def submit(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> Future[R]:
         """Run any awaitable on the background loop, and return a future at once."""
-        _check(awaitable)
-        try:
+        with _closed_if_refused(awaitable):
+            _check(awaitable, context)
             self._background.get_loop()
-        except BaseException:
-            _close(awaitable)
-            raise
-        return submit(self._background, _start, (awaitable, context), {}, context)
+        return submit(self._background, _start, (awaitable,), {}, context)
 
     def __repr__(self) -> str:
-        return f"<run of Syncify {self._background.name!r}>"
+        return f"<run of {self._background.name!r}>"
 
 
-def _check(awaitable: object) -> None:
+def _check(awaitable: object, context: contextvars.Context | None) -> None:
     if not inspect.isawaitable(awaitable):
-        hint = "; call it: run(f(...))" if inspect.iscoroutinefunction(awaitable) else ""
+        hint = "; call it first: run(f(...))" if inspect.iscoroutinefunction(awaitable) else ""
         raise TypeError(f"run() takes an awaitable, got {awaitable!r}{hint}")
-
-
-def _start(awaitable: Awaitable[R], context: contextvars.Context | None) -> Coroutine[Any, Any, R]:
-    """Return the coroutine for the task. Runs on the background loop."""
     if context is not None:
-        try:
-            # Where somebody has entered it, the task's first step would fail in a place that nobody looks at.
-            context.run(_nothing)
-        except RuntimeError:
-            _close(awaitable)
-            raise
+        context.run(lambda: None)  # raises if somebody has entered it, the caller above all
+
+
+@contextlib.contextmanager
+def _closed_if_refused(awaitable: object) -> Iterator[None]:
+    """Spare a coroutine that is not going to run the warning that nobody has awaited it."""
+    try:
+        yield
+    except BaseException:
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
+        raise
+
+
+def _start(awaitable: Awaitable[R]) -> Coroutine[Any, Any, R]:
+    """Return the coroutine for the task. Runs on the background loop."""
     return awaitable if asyncio.iscoroutine(awaitable) else _await(awaitable)
 
 
@@ -125,13 +128,3 @@ _start.__qualname__ = "run"  # the name of its tasks
 
 async def _await(awaitable: Awaitable[R]) -> R:
     return await awaitable
-
-
-def _close(awaitable: object) -> None:
-    """Spare the coroutine that is not going to run the warning that nobody has awaited it."""
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()
-
-
-def _nothing() -> None:
-    pass

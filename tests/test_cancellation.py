@@ -1,0 +1,464 @@
+"""Cancelling who waits cancels the coroutine, and waits until it has cleaned up."""
+
+import asyncio
+import contextvars
+import threading
+
+import pytest
+
+from syncify import Syncify
+
+
+class Job:
+    """A coroutine function that tells when it waits, and what became of it."""
+
+    def __init__(self, syncer, *, swallow=False, fail=None, uncancel=False):
+        self.log = []
+        self.waits = threading.Event()
+
+        async def job():
+            self.log.append("began")
+            try:
+                self.waits.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                self.log.append(("cancelled", error.args))
+                for _ in range(3):  # cleanup that has to await
+                    await asyncio.sleep(0.001)
+                self.log.append("cleaned")
+                if uncancel:
+                    asyncio.current_task().uncancel()
+                if fail:
+                    raise fail from None
+                if swallow:
+                    return "swallowed"
+                raise
+
+        self.aio = syncer(job).aio
+        self.submit = syncer(job).submit
+
+    def task(self):
+        """A task of the running loop in which it waits."""
+
+        async def wait():
+            task = asyncio.create_task(self.aio())
+            while not self.waits.is_set():
+                await asyncio.sleep(0)
+            return task
+
+        return wait()
+
+
+@pytest.fixture
+def run(loop_factory):
+    def run(coroutine):
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(coroutine)
+
+    return run
+
+
+@pytest.fixture(params=["another loop", "the own loop"])
+def run_anywhere(request, syncer):
+    return asyncio.run if request.param == "another loop" else syncer.run
+
+
+def test_cleanup_is_done_when_the_await_returns(syncer, run):
+    job = Job(syncer)
+
+    async def main():
+        task = await job.task()
+        task.cancel("message")
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert task.cancelled()
+        assert caught.value.args == ("message",)
+        assert job.log == ["began", ("cancelled", ("message",)), "cleaned"]
+
+    run(main())
+
+
+def test_a_coroutine_that_swallows_the_cancel_returns_its_value(syncer, run_anywhere):
+    job = Job(syncer, swallow=True)
+
+    async def main():
+        task = await job.task()
+        task.cancel()
+        assert await task == "swallowed"
+        assert task.cancelling() == 1
+        await asyncio.sleep(0)
+
+    run_anywhere(main())
+
+
+def test_a_coroutine_that_takes_the_cancel_back_takes_it_back_from_its_caller(syncer, run_anywhere):
+    job = Job(syncer, swallow=True, uncancel=True)
+    counts = []
+
+    async def main():
+        async def caller():
+            result = await job.aio()
+            counts.append(asyncio.current_task().cancelling())
+            return result
+
+        task = asyncio.create_task(caller())
+        while not job.waits.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        assert await task == "swallowed"
+        assert counts == [0]
+
+    run_anywhere(main())
+
+
+def test_an_error_in_the_cleanup_is_what_the_caller_gets(syncer, run_anywhere):
+    error = ValueError("cleanup")
+    job = Job(syncer, fail=error)
+
+    async def main():
+        task = await job.task()
+        task.cancel()
+        with pytest.raises(ValueError, match="cleanup") as caught:
+            await task
+        assert caught.value is error
+
+    run_anywhere(main())
+
+
+def test_timeout(syncer, run_anywhere):
+    job = Job(syncer)
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await job.aio()
+        assert job.log[-1] == "cleaned"
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(0)
+
+    run_anywhere(main())
+
+
+def test_timeout_around_a_coroutine_that_swallows(syncer, run_anywhere):
+    job = Job(syncer, swallow=True)
+
+    async def main():
+        async with asyncio.timeout(0.01) as scope:
+            assert await job.aio() == "swallowed"
+        assert scope.expired()
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(0)
+
+    run_anywhere(main())
+
+
+def test_wait_for(syncer, run_anywhere):
+    job = Job(syncer)
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(job.aio(), 0.01)
+        assert job.log[-1] == "cleaned"
+
+    run_anywhere(main())
+
+
+def test_timeout_inside(syncer, call):
+    @syncer
+    async def f():
+        try:
+            async with asyncio.timeout(0.001):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return asyncio.current_task().cancelling()
+
+    assert call(f) == 0
+
+
+def test_task_group(syncer, run_anywhere):
+    job = Job(syncer)
+
+    async def main():
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(job.aio())
+                while not job.waits.is_set():
+                    await asyncio.sleep(0)
+                raise ValueError("sibling")
+        assert [str(error) for error in caught.value.exceptions] == ["sibling"]
+        assert job.log[-1] == "cleaned"
+        assert asyncio.current_task().cancelling() == 0
+
+    run_anywhere(main())
+
+
+def test_a_task_group_whose_body_waits(syncer, run_anywhere):
+    job = Job(syncer)
+
+    async def main():
+        async def fails():
+            while not job.waits.is_set():
+                await asyncio.sleep(0)
+            raise ValueError("child")
+
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+                await job.aio()
+        assert job.log[-1] == "cleaned"
+        assert asyncio.current_task().cancelling() == 0
+
+    run_anywhere(main())
+
+
+def test_every_further_cancel_goes_through_too(syncer, run_anywhere):
+    received = []
+    waits = asyncio.Event()
+
+    @syncer
+    async def stubborn():
+        for _ in range(3):
+            try:
+                loop.call_soon_threadsafe(waits.set)
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                received.append(error.args)
+        return asyncio.current_task().cancelling()
+
+    async def main():
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(stubborn.aio())
+        for i in range(3):
+            await waits.wait()
+            waits.clear()
+            task.cancel(i)
+        assert await task == 3
+        assert received == [(0,), (1,), (2,)]
+        assert task.cancelling() == 3
+
+    loop = None
+    run_anywhere(main())
+
+
+def test_a_task_cancelled_before_it_starts_never_starts_the_coroutine(syncer, run_anywhere):
+    job = Job(syncer)
+
+    async def main():
+        task = asyncio.create_task(job.aio())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await syncer.run.aio(asyncio.sleep(0))
+        assert job.log == []
+
+    run_anywhere(main())
+
+
+def test_a_task_that_has_cancelled_itself_is_cancelled_where_the_coroutine_first_suspends(syncer, run_anywhere):
+    job = Job(syncer)
+
+    async def main():
+        asyncio.current_task().cancel("self")
+        with pytest.raises(asyncio.CancelledError, match="self"):
+            await job.aio()
+        assert job.log == ["began", ("cancelled", ("self",)), "cleaned"]
+        assert asyncio.current_task().uncancel() == 0
+
+    run_anywhere(main())
+
+
+def test_a_task_that_has_cancelled_itself_gets_the_result_of_what_does_not_suspend(syncer, run_anywhere):
+    @syncer
+    async def at_once():
+        return "result"
+
+    async def main():
+        asyncio.current_task().cancel("self")
+        assert await at_once.aio() == "result"
+        assert asyncio.current_task().cancelling() == 1
+        with pytest.raises(asyncio.CancelledError, match="self"):
+            await asyncio.sleep(0)
+        assert asyncio.current_task().uncancel() == 0
+
+    run_anywhere(main())
+
+
+def test_a_cancel_that_comes_too_late_for_the_coroutine_is_not_lost(syncer, run):
+    """The coroutine has ended, but the task that awaits it does not know yet."""
+
+    @syncer
+    async def ends_when_told():
+        began.set()
+        await event.wait()
+        return "value"
+
+    @syncer
+    async def end():
+        event.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    event, began = asyncio.Event(), threading.Event()
+
+    async def main():
+        task = asyncio.create_task(ends_when_told.aio())
+        while not began.is_set():
+            await asyncio.sleep(0)
+        end()  # blocks this loop, so that it cannot have been told
+        task.cancel("late")
+        with pytest.raises(asyncio.CancelledError, match="late"):
+            await task
+        assert task.cancelling() == 1
+
+    with pytest.warns(match="blocks the event loop"):
+        run(main())
+
+
+def test_a_cancel_that_meets_the_end_of_the_coroutine_is_not_lost(syncer):
+    """Sent before the end, and found after it on the background loop."""
+
+    @syncer
+    async def ends_when_told():
+        waits.set()
+        await event.wait()
+        return "value"
+
+    @syncer
+    async def hold_the_loop():
+        event.set()  # so the other ends at the next turn, and what comes meanwhile is too late
+        await asyncio.sleep(0)
+        held.set()
+        go.wait()
+
+    async def main():
+        task = asyncio.create_task(ends_when_told.aio())
+        while not waits.is_set():
+            await asyncio.sleep(0)
+        holder = hold_the_loop.submit()
+        held.wait()
+        assert task.cancel("late")
+        await asyncio.sleep(0)
+        go.set()
+        holder.result()
+        try:
+            return await task
+        except asyncio.CancelledError as error:
+            return error.args
+
+    for _ in range(20):
+        event, waits, held, go = asyncio.Event(), threading.Event(), threading.Event(), threading.Event()
+        assert asyncio.run(main()) == ("late",)
+
+
+def test_a_cancelled_gather(syncer, run_anywhere):
+    jobs = [Job(syncer) for _ in range(10)]
+
+    async def main():
+        task = asyncio.ensure_future(asyncio.gather(*(job.aio() for job in jobs), return_exceptions=True))
+        while not all(job.waits.is_set() for job in jobs):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert all(job.log[-1] == "cleaned" for job in jobs)
+
+    run_anywhere(main())
+
+
+def test_a_shield_shields(syncer, run_anywhere):
+    @syncer
+    async def f():
+        waits.set()
+        await event.wait()
+        return "kept"
+
+    event, waits = asyncio.Event(), threading.Event()
+
+    async def main():
+        inner = asyncio.ensure_future(f.aio())
+        outer = asyncio.ensure_future(asyncio.shield(inner))
+        while not waits.is_set():
+            await asyncio.sleep(0)
+        outer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await outer
+        syncer.get_loop().call_soon_threadsafe(event.set)
+        assert await inner == "kept"
+
+    run_anywhere(main())
+
+
+def test_the_end_of_the_callers_loop_waits_for_the_cleanup(syncer, run):
+    job = Job(syncer)
+
+    async def main():
+        await job.task()
+
+    run(main())  # leaves the task behind, which the runner cancels
+    assert job.log[-1] == "cleaned"
+
+
+def test_a_caller_whose_loop_is_gone_is_cancelled_when_its_coroutine_is_closed(syncer, loop_factory):
+    job = Job(syncer)
+    loop = loop_factory()
+    coroutine = job.aio()
+    context = contextvars.copy_context()
+    task = loop.create_task(coroutine, context=context)
+    loop.run_until_complete(asyncio.sleep(0))
+    job.waits.wait()
+    loop.close()
+    task._log_destroy_pending = False  # as asyncio.gather does with tasks that it drops
+    del task
+    coroutine.close()
+    for _ in range(100):
+        syncer.run(asyncio.sleep(0.001))
+        if job.log[-1] == "cleaned":
+            break
+    assert job.log[-1] == "cleaned"
+
+
+def test_cancelling_a_future_marks_it_at_once_and_cancels_the_coroutine(syncer):
+    job = Job(syncer)
+    future = job.submit()
+    job.waits.wait()
+    assert future.cancel()
+    assert future.cancelled()
+    assert future.cancel()  # no second cancel for the coroutine
+    for _ in range(100):
+        syncer.run(asyncio.sleep(0.001))
+        if job.log[-1] == "cleaned":
+            break
+    assert job.log == ["began", ("cancelled", ()), "cleaned"]
+
+
+def test_a_future_cancelled_before_the_start_never_starts_the_coroutine(syncer):
+    job = Job(syncer)
+
+    async def main():
+        future = job.submit()  # from the loop itself, so it cannot have started
+        future.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    syncer.run(main())
+    assert job.log == []
+
+
+def test_somebody_who_cancels_all_tasks_of_the_loop_leaves_no_caller_waiting():
+    syncer = Syncify("all-tasks")
+    job = Job(syncer)
+    future = job.submit()
+    job.waits.wait()
+
+    async def cancel_all():
+        not_started = job.submit()
+        await asyncio.sleep(0)  # on Python 3.11 its task is there now, but has not begun
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        return not_started
+
+    not_started = syncer.run(cancel_all())
+    for each in future, not_started:
+        with pytest.raises(asyncio.CancelledError):
+            each.result(10)

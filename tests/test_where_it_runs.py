@@ -1,0 +1,208 @@
+"""Always on the background loop of its syncer, whoever asks."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from syncify import Syncify, syncify
+
+
+async def where():
+    await asyncio.sleep(0)
+    return asyncio.get_running_loop(), threading.current_thread()
+
+
+def test_always_on_the_one_loop(syncer, call):
+    loop, thread = call(syncer(where))
+    assert loop is syncer.get_loop()
+    assert thread.name == syncer.name
+    assert thread.daemon
+
+
+def test_from_many_threads_it_is_one_loop(syncer):
+    f = syncer(where)
+    with ThreadPoolExecutor(16) as pool:
+        futures = [pool.submit(f) for _ in range(200)]
+    assert {future.result() for future in futures} == {(syncer.get_loop(), f()[1])}
+
+
+def test_first_calls_from_many_threads_start_one_loop():
+    for _ in range(50):
+        made = []
+
+        def factory(made=made):
+            made.append(asyncio.new_event_loop())
+            return made[-1]
+
+        syncer = Syncify("once", loop_factory=factory)
+        f = syncer(where)
+        barrier = threading.Barrier(8)
+
+        def first(f=f, barrier=barrier):
+            barrier.wait()
+            return f()
+
+        with ThreadPoolExecutor(8) as pool:
+            results = {future.result() for future in [pool.submit(first) for _ in range(8)]}
+        assert len(results) == len(made) == 1
+
+
+def test_on_its_own_loop_aio_runs_in_the_callers_task(syncer):
+    @syncer
+    async def inner():
+        await asyncio.sleep(0)
+        return asyncio.current_task()
+
+    @syncer
+    async def outer():
+        return asyncio.current_task() is await inner.aio()
+
+    assert outer()
+
+
+def test_where_it_runs_is_decided_when_it_is_awaited(syncer, other_syncer, loop_factory):
+    f = syncer(where)
+    at_once = asyncio.run(f.aio())
+    assert at_once[0] is syncer.get_loop()
+    made_in_plain_code = f.aio()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(made_in_plain_code)[0] is syncer.get_loop()
+    assert syncer.run(f.aio())[0] is syncer.get_loop()
+    assert other_syncer.run(f.aio())[0] is syncer.get_loop()
+
+    async def make():
+        return f.aio()
+
+    made_on_another_loop = asyncio.run(make())
+    assert syncer.run(made_on_another_loop)[0] is syncer.get_loop()
+
+
+def test_two_syncers_of_one_name_are_two():
+    one, two = Syncify("same"), Syncify("same")
+    assert one.get_loop() is not two.get_loop()
+
+    @two
+    async def f():
+        return asyncio.get_running_loop()
+
+    @one
+    async def g():
+        return await f.aio()
+
+    assert g() is two.get_loop()
+
+
+def test_syncers_call_each_other(syncer, other_syncer):
+    there = other_syncer(where)
+
+    @syncer
+    async def through():
+        return await there.aio(), there()
+
+    (loop, _), (also, _) = through()
+    assert loop is also is other_syncer.get_loop()
+
+
+def test_no_thread_before_the_first_call(script):
+    program = script("""
+        import threading
+        from syncify import Syncify, syncify
+
+        syncer = Syncify("mine")
+
+        @syncer
+        async def f():
+            pass
+
+        f.aio, syncer.run, syncer.name, repr(syncer)
+        print(threading.active_count(), syncer)
+        f()
+        print(sorted(thread.name for thread in threading.enumerate()), syncer)
+        syncify.get_loop()
+        print(sorted(thread.name for thread in threading.enumerate()), syncify)
+    """)
+    assert program.end() == (
+        0,
+        "1 <Syncify 'mine', not started>\n"
+        "['MainThread', 'mine'] <Syncify 'mine', 0 calls in flight>\n"
+        "['MainThread', 'mine', 'syncify'] <Syncify 'syncify', 0 calls in flight>\n",
+        "",
+    )
+
+
+def test_the_repr_counts_the_calls_in_flight(syncer):
+    async def main():
+        await asyncio.gather(*(asyncio.wait_for(forever.aio(), None) for _ in range(3)))
+
+    @syncer
+    async def forever():
+        started.release()
+        await asyncio.Event().wait()
+
+    started = threading.Semaphore(0)
+    futures = [forever.submit() for _ in range(3)]
+    for _ in range(3):
+        started.acquire()
+    syncer.run(asyncio.sleep(0))
+    assert repr(syncer) == f"<Syncify {syncer.name!r}, 3 calls in flight>"
+    for future in futures:
+        future.cancel()
+    syncer.run(asyncio.sleep(0))
+    assert repr(syncer) == f"<Syncify {syncer.name!r}, 0 calls in flight>"
+
+
+def test_callers_on_other_loops_do_not_wait_for_each_other(syncer, loop_factory):
+    """Many calls from one loop are under way at once."""
+    arrived = asyncio.Event()
+    count = 0
+
+    @syncer
+    async def meet():
+        nonlocal count
+        count += 1
+        if count == 100:
+            arrived.set()
+        await arrived.wait()
+        return count
+
+    async def main():
+        return await asyncio.gather(*(meet.aio() for _ in range(100)))
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(main()) == [100] * 100
+
+
+def test_the_default_syncer_is_one():
+    import syncify as package
+    from flyte.syncify import Syncify as flyte_class
+    from flyte.syncify import syncify as flyte_instance
+
+    assert flyte_instance is package.syncify is syncify
+    assert flyte_class is package.Syncify
+
+
+def test_a_forked_child_gets_a_loop_of_its_own(script):
+    program = script(
+        """
+        import asyncio, os
+        from syncify import syncify
+
+        @syncify
+        async def f():
+            await asyncio.sleep(0)
+            return os.getpid()
+
+        assert f() == os.getpid()
+        parents = syncify.get_loop()
+        child = os.fork()
+        if not child:
+            ok = f() == os.getpid() and syncify.get_loop() is not parents
+            os._exit(0 if ok else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert f() == os.getpid()
+        assert syncify.get_loop() is parents
+        print("done")
+        """,
+        "-Wignore::DeprecationWarning",  # Python's own, about forking with threads
+    )
+    assert program.end() == (0, "done\n", "")
