@@ -2,13 +2,14 @@
 
 import asyncio
 import contextvars
-import inspect
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
+
+from ._traceback import came_from_task
 
 __all__ = ("BackgroundLoop", "BlockingPolicy", "LoopFactory", "running_loop")
 
@@ -105,23 +106,13 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
     while True:
         try:
             loop.run_forever()
+            return
         except BaseException as error:
-            # SystemExit and KeyboardInterrupt leave run_forever() and would take the loop from all other callers.
-            # A task keeps them for who awaits it, and reports them by itself when nobody does; a mere callback does not.
-            if not _came_from_coroutine(error):
+            # SystemExit or KeyboardInterrupt, which would take the loop away from all its callers. A task keeps them
+            # for who awaits it, and reports them by itself when it is collected; a mere callback does not.
+            if not came_from_task(error):
                 report = {"message": "a callback of the background loop raised", "exception": error}
                 loop.call_soon(loop.call_exception_handler, report)  # on the loop: the handler may be the user's
-        else:
-            return
-
-
-def _came_from_coroutine(error: BaseException) -> bool:
-    entry = error.__traceback__
-    while entry is not None:
-        if entry.tb_frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
-            return True
-        entry = entry.tb_next
-    return False
 
 
 _all: weakref.WeakSet[BackgroundLoop] = weakref.WeakSet()

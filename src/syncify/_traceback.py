@@ -6,10 +6,11 @@ there were no second thread between them. `SYNCIFY_TRACEBACK=full` in the enviro
 
 import asyncio
 import concurrent.futures
+import inspect
 import os
 from types import TracebackType
 
-__all__ = ("shorten",)
+__all__ = ("came_from_task", "shorten")
 
 _FULL = os.environ.get("SYNCIFY_TRACEBACK") == "full"
 _LIBRARY = os.path.dirname(__file__) + os.sep
@@ -50,3 +51,16 @@ def shorten(error: BaseException) -> BaseException:
         else:
             kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     return error.with_traceback(kept)
+
+
+def came_from_task(error: BaseException) -> bool:
+    """Tell whether what left `run_forever` was raised by a task, and not by a mere callback."""
+    entry = error.__traceback__
+    while entry is not None:
+        code = entry.tb_frame.f_code
+        if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
+            return True
+        if not code.co_filename.startswith(_MACHINERY):
+            return False
+        entry = entry.tb_next
+    return False
