@@ -4,7 +4,7 @@
 #   make test ARGS="-k deadlock -x"    with arguments for the session's program
 
 PYTHON ?= python3
-# Named after PYTHON, so that another one makes .venv anew.
+# Named after PYTHON, so that another one makes all environments anew.
 STAMP := .venv/made-by-$(subst /,_,$(PYTHON))
 
 .PHONY: help demo test lint types docs bench flyte clean
@@ -26,10 +26,11 @@ demo test lint types docs bench flyte: $(STAMP)
 $(STAMP): noxfile.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python " + sys.version.split()[0] \
 	  + ", and 3.11 or newer is needed. To use another: make PYTHON=python3.13")'
-	$(PYTHON) -m venv --clear .venv
+	rm -rf .venv .nox
+	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check nox
 	@touch $@
 
 clean: ## remove all that the other targets made
 	rm -rf .venv .nox site dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find src tests examples benchmarks docs -name __pycache__ -prune -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -58,10 +58,10 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the package, strictly, and what callers see of it (tests/typing), with mypy and with pyright."""
     install(session, "types")
-    # A folder named on the command line replaces those of pyproject.toml: hence two runs each.
-    for folders in [[], ["tests/typing"]] if Path("tests/typing").exists() else [[]]:
-        session.run("mypy", *folders)
-        session.run("pyright", *folders)
+    for checker in "mypy", "pyright":
+        session.run(checker)  # what pyproject.toml names
+        if Path("tests/typing").exists():
+            session.run(checker, "tests/typing")
 
 
 @nox.session

@@ -46,7 +46,7 @@ async def async_code(store: Store) -> object:
     return await store.items.aio()
 
 
-@step("Eight threads at once. One loop runs the calls of all, over one connection.", ({"syncify"}, 1))
+@step("Eight threads at once. All calls run in one thread, on one loop, over one connection.", ({"syncify"}, 1))
 def eight_threads(store: Store) -> object:
     everybody = asyncio.Barrier(8)  # refuses to serve two loops
 
@@ -141,7 +141,7 @@ def run_all(store: Store) -> int:
     for number, (title, function, expected) in enumerate(steps, 1):
         _, _, body = inspect.getsource(function).partition(" -> object:\n")
         print(f"{number}. {title}")
-        print("\n".join(line for line in body.splitlines() if line))
+        print("\n".join(line for line in body.splitlines() if line), flush=True)
         result = run(function, store)
         print(textwrap.fill(f"=> {result!r}", 120, initial_indent="    ", subsequent_indent="       "))
         if result != expected:
@@ -153,8 +153,8 @@ def run_all(store: Store) -> int:
 
 @contextmanager
 def start_server() -> Iterator[str]:
-    """Give its address."""
-    command = [sys.executable, Path(__file__).with_name("server.py")]
+    """Yield its address."""
+    command = [sys.executable, str(Path(__file__).with_name("server.py"))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

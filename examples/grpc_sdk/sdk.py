@@ -53,8 +53,8 @@ class Store:
 
     @syncify
     async def report(self, title: str) -> None:
-        """Make a report, which takes until it is cancelled."""
-        await self._call("Report", timeout=None, title=title)
+        """Make a report, which takes longer than anybody waits."""
+        await self._call("Report", timeout=30, title=title)
 
     @syncify
     async def wait_report(self, title: str, state: str) -> str:
@@ -68,7 +68,7 @@ class Store:
         if channel is not None:
             await channel.close()
 
-    async def _call(self, method: str, timeout: float | None = 10, **request: object) -> Any:
+    async def _call(self, method: str, timeout: float = 10, **request: object) -> Any:
         if self._channel is None:  # made here, it belongs to the one loop that every call runs on
             self._channel = grpc.aio.insecure_channel(self._address)
         rpc = self._channel.unary_unary(f"/store.Store/{method}", _encode, json.loads)

@@ -7,12 +7,12 @@ import asyncio
 import json
 import sys
 from collections import defaultdict
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc.aio
 
-Message = dict[str, Any]
-Context = grpc.aio.ServicerContext
+Message: TypeAlias = dict[str, Any]
+Context: TypeAlias = grpc.aio.ServicerContext
 
 
 class StoreService:
@@ -43,7 +43,8 @@ class StoreService:
         title = request["title"]
         self._reports[title, "running"].set()
         try:
-            return await asyncio.get_running_loop().create_future()  # which nobody completes
+            await asyncio.Event().wait()  # which nobody sets
+            return {}
         finally:
             # The client has cancelled the call, or is gone.
             self._reports[title, "cleaned up"].set()
