@@ -1,5 +1,6 @@
 """The background loop of a syncer: one asyncio event loop in one daemon thread."""
 
+import _thread
 import asyncio
 import contextvars
 import os
@@ -9,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-from ._traceback import came_from_task
+from ._traceback import came_from_coroutine
 
 __all__ = ("BackgroundLoop", "BlockingPolicy", "LoopFactory", "running_loop")
 
@@ -46,11 +47,12 @@ class BackgroundLoop:
         self.loop: asyncio.AbstractEventLoop | None = None
         # What runs on the loop and is not finished. asyncio itself holds tasks by weak references only.
         self.calls: set[object] = set()
+        self.context = contextvars.Context()  # of our own callbacks; entered by the loop's thread alone
         self._start_lock = threading.Lock()
+        self._started: asyncio.AbstractEventLoop | None = None
         self._incoming: deque[Callable[[], object]] = deque()
         self._drained = 0  # how often the loop has begun to take callbacks over
         self._woken = -1  # the value of _drained at which the loop was last known to have been woken
-        self.context = contextvars.Context()  # of our own callbacks; entered by the loop's thread alone
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop; the first caller starts it."""
@@ -58,19 +60,37 @@ class BackgroundLoop:
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._start_lock:
-            if self.loop is None:
+            if self._started is None:
                 loop = self._loop_factory()
                 if not isinstance(loop, asyncio.AbstractEventLoop):
-                    raise TypeError(f"the loop_factory of {self.name!r} has to return an asyncio event loop, got {loop!r}")
-                thread = threading.Thread(target=_run, args=(loop,), name=self.name, daemon=True)
+                    raise TypeError(f"the loop_factory of {self.name!r} has to return an event loop, got {loop!r}")
                 try:
-                    # Python 3.14 lets a thread inherit the context of its starter, which here would be any caller's.
-                    contextvars.Context().run(thread.start)
+                    _start_thread(self.name, self._run, loop)
+                    self._started = loop
                 except BaseException:
+                    # There is no thread, or a signal handler has raised and there may be one: that one is waiting for
+                    # our lock, and ends when it finds that its loop is not the one.
+                    self._started = None
                     loop.close()
                     raise
-                self.loop = loop
-            return self.loop
+            return self._started
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The life of the loop's thread."""
+        with self._start_lock:
+            if self._started is not loop:
+                return
+            self.loop = loop
+        while True:
+            try:
+                loop.run_forever()
+                return
+            except BaseException as error:
+                # SystemExit or KeyboardInterrupt, which would take the loop away from all its callers. A task keeps
+                # them for who awaits it, and reports them when it is collected; a mere callback does not.
+                if not came_from_coroutine(error):
+                    report = {"message": "a callback of the background loop raised", "exception": error}
+                    loop.call_soon(loop.call_exception_handler, report)  # on the loop: the handler may be the user's
 
     def post(self, callback: Callable[[], object]) -> None:
         """Let the loop call `callback`, after all that was posted before it. Any thread may ask.
@@ -101,18 +121,29 @@ class BackgroundLoop:
                 self.loop.call_exception_handler({"message": "a call could not be handled", "exception": error})
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """The life of the loop's thread."""
-    while True:
+def _start_thread(name: str, target: Callable[..., object], *args: object) -> None:
+    """Start a daemon thread.
+
+    `Thread.start` breaks when a signal handler raises in it, and the new thread may then hang. Such handlers run in the
+    main thread only, so another thread makes that call, and the caller waits for it on a lock, which does not break.
+    The thread is one of `threading` in spite of that, because tracers and coverage tools ask for it.
+    """
+    failures: list[BaseException] = []
+    started = threading.Lock()
+    started.acquire()
+
+    def start() -> None:
         try:
-            loop.run_forever()
-            return
+            threading.Thread(target=target, args=args, name=name, daemon=True).start()
         except BaseException as error:
-            # SystemExit or KeyboardInterrupt, which would take the loop away from all its callers. A task keeps them
-            # for who awaits it, and reports them by itself when it is collected; a mere callback does not.
-            if not came_from_task(error):
-                report = {"message": "a callback of the background loop raised", "exception": error}
-                loop.call_soon(loop.call_exception_handler, report)  # on the loop: the handler may be the user's
+            failures.append(error)
+        finally:
+            started.release()
+
+    _thread.start_new_thread(start, ())
+    started.acquire()
+    if failures:
+        raise failures.pop()
 
 
 _all: weakref.WeakSet[BackgroundLoop] = weakref.WeakSet()
@@ -123,7 +154,7 @@ def _after_fork_in_child() -> None:
     # The child has the loop's objects, but not its thread. They must not even be collected: closing the loop would
     # change the selector, which the child shares with its parent.
     for background in list(_all):
-        _parents.append((background.loop, background.calls, background._incoming, background._start_lock))
+        _parents.append((background.loop, background.calls, background._incoming))
         background._reset()
 
 

@@ -10,7 +10,7 @@ import inspect
 import os
 from types import TracebackType
 
-__all__ = ("came_from_task", "shorten")
+__all__ = ("came_from_coroutine", "shorten")
 
 _FULL = os.environ.get("SYNCIFY_TRACEBACK") == "full"
 _LIBRARY = os.path.dirname(__file__) + os.sep
@@ -53,14 +53,11 @@ def shorten(error: BaseException) -> BaseException:
     return error.with_traceback(kept)
 
 
-def came_from_task(error: BaseException) -> bool:
-    """Tell whether what left `run_forever` was raised by a task, and not by a mere callback."""
+def came_from_coroutine(error: BaseException) -> bool:
+    """Tell whether the exception has passed through a coroutine, and so through a task that keeps it."""
     entry = error.__traceback__
     while entry is not None:
-        code = entry.tb_frame.f_code
-        if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
+        if entry.tb_frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
             return True
-        if not code.co_filename.startswith(_MACHINERY):
-            return False
         entry = entry.tb_next
     return False

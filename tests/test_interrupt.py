@@ -1,0 +1,328 @@
+"""Ctrl-C, and whatever else a signal handler raises, during a blocking call: real signals in a process of its own."""
+
+import signal
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+
+PRELUDE = """
+import asyncio, os, random, signal, sys, threading, time
+from syncify import Syncify, _callers
+if {in_steps}:
+    _callers._acquire = _callers._acquire_in_steps  # how it waits on Windows
+if {uvloop}:
+    import uvloop
+    syncer = Syncify("s", loop_factory=uvloop.new_event_loop)
+else:
+    syncer = Syncify("s")
+
+@syncer
+async def job(how="raise", cleanup=0.01):
+    try:
+        print("waits", flush=True)
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        print("cancelled", flush=True)
+        if how == "stuck":
+            await asyncio.Event().wait()
+        await asyncio.sleep(cleanup)
+        print("cleaned", flush=True)
+        if how == "swallow":
+            return "value"
+        if how == "fail":
+            raise ValueError("in the cleanup")
+        raise
+
+@syncer
+async def works():
+    await asyncio.sleep(0)
+    return "works"
+"""
+
+
+@pytest.fixture(params=["asyncio", "uvloop", "in steps, as on Windows"])
+def program(request, script):
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+    prelude = PRELUDE.format(in_steps="steps" in request.param, uvloop=request.param == "uvloop")
+    return lambda code: script(prelude + textwrap.dedent(code))
+
+
+def test_ctrl_c_cancels_waits_for_the_cleanup_and_raises(program):
+    running = program("""
+        try:
+            job()
+        except KeyboardInterrupt:
+            print("raised")
+        print(works())
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == (0, "cancelled\ncleaned\nraised\nworks\n", "")
+
+
+def test_ctrl_c_is_not_lost_on_a_coroutine_that_swallows_the_cancel(program):
+    running = program("""
+        try:
+            print(job("swallow"))
+        except KeyboardInterrupt:
+            print("raised")
+        print(works())
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == (0, "cancelled\ncleaned\nraised\nworks\n", "")
+
+
+def test_an_error_in_the_cleanup_is_the_context_of_the_interrupt(program):
+    running = program("""
+        try:
+            job("fail")
+        except KeyboardInterrupt as error:
+            print(repr(error.__context__))
+        try:
+            raise KeyError("the caller's")
+        except KeyError:
+            try:
+                job("fail")
+            except KeyboardInterrupt as error:
+                print(repr(error.__context__))
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    assert [running.line() for _ in range(4)] == ["cancelled", "cleaned", "ValueError('in the cleanup')", "waits"]
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == (0, "cancelled\ncleaned\nKeyError(\"the caller's\")\n", "")
+
+
+def test_a_second_ctrl_c_leaves_at_once(program):
+    running = program("""
+        try:
+            job("stuck")
+        except KeyboardInterrupt:
+            print("raised", flush=True)
+        print(works())
+        os._exit(0)
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    assert running.line() == "cancelled"
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == (0, "raised\nworks\n", "")
+
+
+def test_ctrl_c_during_run(program):
+    running = program("""
+        try:
+            syncer.run(job.aio())
+        except KeyboardInterrupt:
+            print("raised")
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == (0, "cancelled\ncleaned\nraised\n", "")
+
+
+def test_uncaught_it_ends_the_program_as_ctrl_c_does(program):
+    running = program("job()")
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    code, out, err = running.end()
+    assert code == -signal.SIGINT
+    assert out == "cancelled\ncleaned\n"
+    assert err.strip().endswith("KeyboardInterrupt")
+
+
+def test_whatever_a_signal_handler_raises(program):
+    running = program("""
+        class Alarm(BaseException):
+            pass
+
+        def handler(*_):
+            raise Alarm
+
+        signal.signal(signal.SIGUSR1, handler)
+        try:
+            job("swallow")
+        except Alarm:
+            print("raised")
+        print(works())
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGUSR1)
+    assert running.end() == (0, "cancelled\ncleaned\nraised\nworks\n", "")
+
+
+def test_a_handler_that_does_not_raise_disturbs_nothing(program):
+    running = program("""
+        signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+        signal.signal(signal.SIGUSR2, lambda *_: event.set())
+        event = threading.Event()
+
+        @syncer
+        async def waits():
+            print("waits", flush=True)
+            await asyncio.to_thread(event.wait)
+            return "value"
+
+        print(waits())
+    """)
+    assert running.line() == "waits"
+    for _ in range(3):
+        running.process.send_signal(signal.SIGUSR1)
+        assert running.line() == "handled"
+    running.process.send_signal(signal.SIGUSR2)
+    assert running.end() == (0, "value\n", "")
+
+
+def test_ctrl_c_in_asyncio_run_cleans_up_too(program):
+    running = program("""
+        async def main():
+            await job.aio()
+
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            print("raised")
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == (0, "cancelled\ncleaned\nraised\n", "")
+
+
+STRUCK = """
+    import collections, warnings
+
+    class Alarm(BaseException):
+        pass
+
+    def handler(_, frame):
+        # Strikes the functions called `target`, and whatever they call, for as long as there are strikes left.
+        global left
+        if left:
+            left -= 1
+            while frame is not None:
+                if frame.f_code.co_name == "target":
+                    raise Alarm
+                frame = frame.f_back
+
+    def strike(target, times, within):
+        global left
+        try:
+            left = times
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, within), 3e-5)
+            target()
+        except Alarm:
+            pass
+        while left:
+            pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    left = 0
+    signal.signal(signal.SIGALRM, handler)
+    # What is raised in a finalizer Python has to swallow, and a strike on the test itself may leave its coroutine alone.
+    sys.unraisablehook = collections.deque(maxlen=0).append
+    warnings.simplefilter("ignore")
+    seed = random.randrange(1 << 32)
+    random.seed(seed)
+"""
+
+
+@pytest.fixture
+def struck(program):
+    return lambda code: program(textwrap.dedent(STRUCK) + textwrap.dedent(code))
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_at_any_microsecond(struck, times):
+    """Nothing hangs, nothing is lost, nothing is left behind, wherever in our own code the handler strikes."""
+    running = struck(f"""
+        begun = ended = 0
+
+        @syncer
+        async def counts(suspends):
+            global begun, ended
+            begun += 1
+            try:
+                for _ in range(suspends):
+                    await asyncio.sleep(0)
+            finally:
+                ended += 1
+
+        def target():
+            try:
+                while left:
+                    counts(0)
+                    counts(1)
+                    syncer.run(counts.aio(1))
+            finally:
+                while left:
+                    pass
+
+        works()
+        for _ in range(1500):
+            strike(target, {times}, 3e-4)
+            assert works() == "works"
+        for _ in range(3):
+            works()
+        assert begun == ended, (begun, ended, seed)
+        assert repr(syncer) == "<Syncify 's', 0 calls in flight>", (syncer, seed)
+        print("done")
+    """)
+    assert running.end() == (0, "done\n", "")
+
+
+def test_a_wake_up_is_not_lost_on_other_threads(struck):
+    """The main thread is struck again and again while others make calls that rely on its wake-ups."""
+    running = struck("""
+        stop = False
+        counts = [0] * 4
+
+        def calls(i):
+            while not stop:
+                works()
+                counts[i] += 1
+
+        def target():
+            while left:
+                works()
+
+        threads = [threading.Thread(target=calls, args=[i]) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(500):
+            strike(target, 1, 1e-3)
+        stop = True
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive(), seed
+        assert min(counts) > 0
+        print("done")
+    """)
+    assert running.end() == (0, "done\n", "")
+
+
+def test_the_very_first_call_may_be_interrupted(struck):
+    """While the loop and its thread are being started."""
+    running = struck("""
+        async def one():
+            return 1
+
+        def target():
+            while left:
+                f()
+
+        for _ in range(300):
+            f = Syncify("fresh")(one)
+            strike(target, 1, 4e-4)
+            assert f() == 1
+        # One thread for each syncer; those that were started in vain have to end.
+        while sum(thread.name == "fresh" for thread in threading.enumerate()) > 300:
+            time.sleep(0.001)
+        print("done", flush=True)
+        os._exit(0)
+    """)
+    assert running.end() == (0, "done\n", "")
