@@ -66,9 +66,14 @@ class Call:
         try:
             # Entered for a moment, so that a context of the caller's that somebody else has entered is an error here.
             # In the first step of the task it would be one that nobody sees, and the caller would wait for ever.
-            coroutine = self._context.run(self._trip)
-            task = _create_task(coroutine, loop, self._context, self._raw.__qualname__)
-        except BaseException as error:
+            trip = self._context.run(self._trip)
+        except RuntimeError as error:
+            self.discard(error)
+            return
+        try:
+            task = _create_task(trip, loop, self._context, self._raw.__qualname__)
+        except BaseException as error:  # of a task factory of the user's
+            trip.close()
             self.discard(error)
             return
         if self.done:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._call import Raw
 from ._callers import AwaitedCall, BlockingCall, submit
@@ -29,19 +29,16 @@ class SyncFunction(Generic[P, R]):
     # All other attributes are the user's, so these have names that nobody else would choose.
     __slots__ = ("__dict__", "__weakref__", "_syncify_aio", "_syncify_background", "_syncify_raw")
 
-    if TYPE_CHECKING:
-        __name__: str
-        __qualname__: str
-
     def __init__(self, background: BackgroundLoop, raw: Raw) -> None:
         self._syncify_background = background
         self._syncify_raw = raw
         self._syncify_aio = _make_aio(background, raw)
         self.__dict__.update(getattr(raw, "__dict__", ()))
-        for name in "__module__", "__name__", "__qualname__", "__doc__", "__type_params__":
-            if hasattr(raw, name):
-                self.__dict__[name] = getattr(raw, name)
         self.__dict__.pop("__wrapped__", None)  # that of a decorator below this one
+        self.__module__ = raw.__module__
+        self.__name__: str = raw.__name__
+        self.__qualname__: str = raw.__qualname__
+        self.__doc__ = raw.__doc__
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the coroutine on the background loop, wait for it, and return its result or raise its exception."""
@@ -95,7 +92,10 @@ class SyncFunction(Generic[P, R]):
     def __getattr__(self, name: str) -> Any:
         if name == "__annotations__":  # not copied, since Python 3.14 evaluates them at the first look
             return self._syncify_raw.__annotations__
-        raise AttributeError(f"{self!r} has no attribute {name!r}", name=name, obj=self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled by reference, and copied as itself, like a function
 
     def __repr__(self) -> str:
         return f"<syncified function {self.__qualname__} at {id(self):#x}>"
@@ -175,6 +175,9 @@ class SyncMethod(Generic[P, R]):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__func__, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.__self__, self.__func__.__name__)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, SyncMethod):

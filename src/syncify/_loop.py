@@ -30,6 +30,10 @@ except ImportError:  # pragma: no cover
             return None
 
 
+# Calls started in one turn of the loop. Under a flood of them its timers and connections are to be served as well.
+_AT_ONCE = 256
+
+
 class BackgroundLoop:
     """Starts its loop and thread with the first call, and hands callbacks over to that loop.
 
@@ -111,13 +115,17 @@ class BackgroundLoop:
 
     def _drain(self) -> None:
         self._drained += 1
+        assert self.loop is not None
         incoming = self._incoming
-        # What comes in meanwhile has seen the new count and woken the loop again: so the loop gets its turn between.
-        for _ in range(len(incoming)):
+        # What comes in meanwhile has seen the new count and wakes the loop again, so the loop gets its turn between.
+        waiting = len(incoming)
+        if waiting > _AT_ONCE:
+            waiting = _AT_ONCE
+            self.loop.call_soon(self._drain, context=self.context)
+        for _ in range(waiting):
             try:
                 incoming.popleft()()
             except BaseException as error:  # must not keep the others from being started
-                assert self.loop is not None
                 self.loop.call_exception_handler({"message": "a call could not be handled", "exception": error})
 
 

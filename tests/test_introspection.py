@@ -1,0 +1,140 @@
+"""A decorated function looks like the function that it wraps."""
+
+import copy
+import inspect
+import typing
+
+import pytest
+
+from syncify import syncify
+
+
+@syncify
+async def fetch(key: str, *, limit: int = 3) -> list[str]:
+    """Fetch it."""
+    return [key] * limit
+
+
+class Client:
+    @syncify
+    async def get(self, key: "str") -> "Client":
+        """Get it."""
+        return self
+
+    @syncify
+    @classmethod
+    async def make(cls, size: int) -> "Client":
+        """Make one."""
+        return cls()
+
+    @syncify
+    @staticmethod
+    async def size(text: str) -> int:
+        """Size it."""
+        return len(text)
+
+
+def test_name_doc_and_module():
+    assert (fetch.__name__, fetch.__qualname__, fetch.__doc__) == ("fetch", "fetch", "Fetch it.")
+    assert fetch.__module__ == Client.get.__module__ == __name__
+    for function, name, doc in [
+        (Client.get, "get", "Get it."),
+        (Client().get, "get", "Get it."),
+        (Client.make, "make", "Make one."),
+        (Client.size, "size", "Size it."),
+        (Client.get.aio, "get", "Get it."),
+        (Client().get.aio, "get", "Get it."),
+    ]:
+        assert (function.__name__, function.__qualname__, function.__doc__) == (name, f"Client.{name}", doc)
+
+
+def test_signatures():
+    expected = "(key: str, *, limit: int = 3) -> list[str]"
+    assert str(inspect.signature(fetch)) == str(inspect.signature(fetch.aio)) == expected
+    assert str(inspect.signature(fetch.__wrapped__)) == expected
+    assert list(inspect.signature(Client.get).parameters) == ["self", "key"]
+    assert list(inspect.signature(Client().get).parameters) == ["key"]
+    assert list(inspect.signature(Client().get.aio).parameters) == ["key"]
+    assert list(inspect.signature(Client.make).parameters) == ["size"]
+    assert list(inspect.signature(Client.make.aio).parameters) == ["size"]
+    assert list(inspect.signature(Client.size).parameters) == ["text"]
+
+
+def test_annotations():
+    assert fetch.__annotations__ == {"key": str, "limit": int, "return": list[str]}
+    assert typing.get_type_hints(fetch) == fetch.__annotations__
+
+
+def test_only_aio_is_a_coroutine_function():
+    for function in fetch, Client.get, Client().get, Client.make, Client.size:
+        assert not inspect.iscoroutinefunction(function)
+        assert inspect.iscoroutinefunction(function.aio)
+        assert callable(function)
+
+
+def test_frameworks_that_look_through_wrappers_see_no_coroutine_function():
+    for function in fetch, Client().get, Client.make, Client.size:
+        plain = inspect.unwrap(function)
+        assert inspect.isroutine(plain)
+        assert not inspect.iscoroutinefunction(plain)
+        assert inspect.iscoroutinefunction(inspect.unwrap(function.aio))
+
+
+def test_wrapped_makes_the_raw_coroutine():
+    coroutine = fetch.__wrapped__("x")
+    assert inspect.iscoroutine(coroutine)
+    with pytest.raises(StopIteration) as stop:
+        coroutine.send(None)
+    assert stop.value.value == ["x"] * 3
+
+
+def test_a_copy_is_a_function_too():
+    assert copy.copy(fetch)("a") == copy.deepcopy(fetch)("a") == ["a"] * 3
+
+
+def test_it_can_be_a_key_and_weakly_referenced():
+    import weakref
+
+    assert {fetch: 1}[fetch] == 1
+    assert weakref.ref(fetch)() is fetch
+
+
+def test_source():
+    assert "async def fetch" in inspect.getsource(fetch.aio)
+
+
+def test_decorators_above_it():
+    import functools
+
+    @functools.lru_cache
+    @syncify
+    async def cached(x):
+        return [x]
+
+    assert cached(1) is cached(1)
+
+    @functools.wraps(fetch)
+    def wrapper(*args, **kwargs):
+        return fetch(*args, **kwargs)
+
+    assert wrapper("b") == ["b"] * 3
+    assert wrapper.__name__ == "fetch"
+
+
+def test_decorators_below_it():
+    import functools
+
+    def twice(function):
+        @functools.wraps(function)
+        async def wrapper(*args, **kwargs):
+            return [await function(*args, **kwargs) for _ in range(2)]
+
+        return wrapper
+
+    @syncify
+    @twice
+    async def one(x: int) -> int:
+        return x
+
+    assert one(4) == [4, 4]
+    assert str(inspect.signature(one)) == "(x: int) -> int"
