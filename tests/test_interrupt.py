@@ -12,7 +12,7 @@ PRELUDE = """
 import asyncio, os, random, signal, sys, threading, time
 from syncify import Syncify, _callers
 if {in_steps}:
-    _callers._acquire = _callers._acquire_in_steps  # how it waits on Windows
+    _callers._acquire = _callers.acquire_in_steps  # how it waits on Windows
 if {uvloop}:
     import uvloop
     syncer = Syncify("s", loop_factory=uvloop.new_event_loop)
@@ -95,7 +95,7 @@ def test_an_error_in_the_cleanup_is_the_context_of_the_interrupt(program):
     running.process.send_signal(signal.SIGINT)
     assert [running.line() for _ in range(4)] == ["cancelled", "cleaned", "ValueError('in the cleanup')", "waits"]
     running.process.send_signal(signal.SIGINT)
-    assert running.end() == (0, "cancelled\ncleaned\nKeyError(\"the caller's\")\n", "")
+    assert running.end() == (0, 'cancelled\ncleaned\nKeyError("the caller\'s")\n', "")
 
 
 def test_a_second_ctrl_c_leaves_at_once(program):
@@ -223,7 +223,7 @@ STRUCK = """
 
     left = 0
     signal.signal(signal.SIGALRM, handler)
-    # What is raised in a finalizer Python has to swallow, and a strike on the test itself may leave its coroutine alone.
+    # What is raised in a finalizer Python has to swallow; a strike on the test itself may leave its coroutine alone.
     sys.unraisablehook = collections.deque(maxlen=0).append
     warnings.simplefilter("ignore")
     seed = random.randrange(1 << 32)

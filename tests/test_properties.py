@@ -6,11 +6,10 @@ import contextvars
 
 import hypothesis.strategies as st
 import pytest
+from conftest import WAYS
 from hypothesis import HealthCheck, given, settings
 
 from syncify import syncify
-
-from conftest import WAYS
 
 variable = contextvars.ContextVar("variable", default=0)
 
@@ -113,7 +112,7 @@ def outcome(function, *args):
 
 
 def native_outcome(program):
-    """Caught where it is awaited: a cancel that is still due ends the task that it is due in, and asyncio.run with it."""
+    """Caught where it is awaited: a cancel that is still due ends the task that it is due in, and asyncio.run."""
     outcomes = []
 
     async def main():

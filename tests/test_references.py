@@ -147,7 +147,7 @@ def test_a_cancelled_task_keeps_nothing(syncer):
 
 
 def test_what_is_in_flight_is_not_collected(syncer):
-    """asyncio holds its tasks weakly; a call that nobody holds has to end all the same."""
+    """Asyncio holds its tasks weakly; a call that nobody holds has to end all the same."""
     ended = []
 
     @syncer

@@ -173,12 +173,11 @@ def test_callers_on_other_loops_do_not_wait_for_each_other(syncer, loop_factory)
 
 
 def test_the_default_syncer_is_one():
+    import flyte.syncify
     import syncify as package
-    from flyte.syncify import Syncify as flyte_class
-    from flyte.syncify import syncify as flyte_instance
 
-    assert flyte_instance is package.syncify is syncify
-    assert flyte_class is package.Syncify
+    assert flyte.syncify.syncify is package.syncify is syncify
+    assert flyte.syncify.Syncify is package.Syncify
 
 
 def test_a_forked_child_gets_a_loop_of_its_own(script):

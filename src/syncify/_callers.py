@@ -19,13 +19,13 @@ __all__ = ("AwaitedCall", "BlockingCall", "submit")
 R = TypeVar("R")
 
 
-def _acquire_in_steps(lock: threading.Lock) -> None:
+def acquire_in_steps(lock: threading.Lock) -> None:
     while not lock.acquire(timeout=0.05):
         pass
 
 
 # On Windows, Ctrl-C cannot interrupt the wait for a lock, only the time between two waits.
-_acquire: Callable[[Any], object] = _acquire_in_steps if sys.platform == "win32" else type(threading.Lock()).acquire
+_acquire: Callable[[Any], object] = acquire_in_steps if sys.platform == "win32" else type(threading.Lock()).acquire
 
 
 class BlockingCall(Call):
@@ -107,7 +107,9 @@ class AwaitedCall(Call):
                 task.cancel(self._message)
             else:
                 # Sent while the task was suspended here, so here it is raised.
-                self.error = asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
+                self.error = (
+                    asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
+                )
 
     def wake(self) -> None:
         wakeup, context = self._wakeup
@@ -174,7 +176,7 @@ class _SubmittedCall(Call):
                 future.set_exception(self.take_error())
         self.value = None
 
-    def follow(self, future: "_Future[Any]") -> None:
+    def follow(self, future: concurrent.futures.Future[Any]) -> None:
         """Called when the future is done, of which being cancelled is one way."""
         if future.cancelled():
             self.background.post(self.cancel_task)
@@ -191,7 +193,7 @@ class _Future(concurrent.futures.Future[R]):
                 refuse_deadlock(self._background, "submit(...).result()", "asyncio.wrap_future(f.submit(...))")
             return super().result(timeout)
         except BaseException as error:
-            raise shorten(error)
+            raise shorten(error)  # noqa: B904 - the same exception
         finally:
             del self  # the exception's traceback holds this frame, and this future holds the exception
 

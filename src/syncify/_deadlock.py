@@ -10,7 +10,10 @@ __all__ = ("check_blocking", "refuse_deadlock")
 
 
 def check_blocking(background: BackgroundLoop, name: str) -> None:
-    """Raise or warn where a loop runs in this thread. To be called by what the user calls: the warning counts frames."""
+    """Raise or warn where a loop runs in this thread.
+
+    To be called by what the user has called, since the warning counts frames.
+    """
     name = name.rpartition("<locals>.")[2]  # what can be written
     refuse_deadlock(background, f"{name}()", f"{name}.aio(...)")
     if background.blocking == "allow" or (background.blocking == "warn" and _in_ipython()):

@@ -27,7 +27,7 @@ def decorate(background: BackgroundLoop, function: Any) -> Decorated:
 
 
 def _coroutine_function(function: Any) -> Raw:
-    """Return the function itself if it is one whose call runs no code of its user, else a coroutine function around it."""
+    """Return the function if a call of it just makes a coroutine, and else a coroutine function around it."""
     if isinstance(function, FunctionType | MethodType) and function.__code__.co_flags & inspect.CO_COROUTINE:
         return function
     if not _is_async(function):
@@ -42,7 +42,7 @@ def _coroutine_function(function: Any) -> Raw:
     named = function
     while isinstance(named, functools.partial):
         named = named.func
-    call.__name__ = call.__qualname__ = type(named).__name__
+    call.__name__ = call.__qualname__ = str(type(named).__name__)
     functools.update_wrapper(call, named)
     call.__wrapped__ = function  # type: ignore[attr-defined]  # whose signature may be shorter
     return call
@@ -67,7 +67,9 @@ def _describe(function: Any) -> str:
     if isinstance(function, type):
         return f"the class {name}; decorate its async methods, one by one"
     if inspect.isawaitable(function):
-        return f"{name}, which has been called already; decorate the function, or write `syncify.run(...)` around the call"
+        return (
+            f"{name}, which has been called already; decorate the function, or write `syncify.run(...)` around the call"
+        )
     if isinstance(function, property):
         return "a property; write an async method, and decorate that"
     if isinstance(function, functools.partialmethod):

@@ -54,7 +54,7 @@ class SyncFunction(Generic[P, R]):
 
     @property
     def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        """The same for async code: a coroutine function. Its coroutine runs on the background loop, whoever awaits it."""
+        """The same for async code: a coroutine function, which runs on the background loop, whoever awaits it."""
         return self._syncify_aio
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -198,7 +198,7 @@ def _make_aio(background: BackgroundLoop, raw: Raw) -> Callable[..., Coroutine[A
             try:
                 return await raw(*args, **kwargs)
             except BaseException as error:
-                raise shorten(error)
+                raise shorten(error)  # noqa: B904 - the same exception
         call = AwaitedCall(loop, background, raw, args, kwargs)
         await call
         if call.error is not None:

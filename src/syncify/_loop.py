@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from ._traceback import came_from_coroutine
 
@@ -46,6 +46,15 @@ class BackgroundLoop:
         self._loop_factory = loop_factory or asyncio.new_event_loop
         self._reset()
         _all.add(self)
+
+    def forget(self) -> None:
+        """Start anew, in a forked child.
+
+        It has the loop's objects, but not its thread. They must not even be collected: closing the loop would change
+        the selector, which the child shares with its parent.
+        """
+        _parents.append((self.loop, self.calls, self._incoming))
+        self._reset()
 
     def _reset(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -155,15 +164,12 @@ def _start_thread(name: str, target: Callable[..., object], *args: object) -> No
 
 
 _all: weakref.WeakSet[BackgroundLoop] = weakref.WeakSet()
-_parents: list[Any] = []
+_parents: list[object] = []
 
 
 def _after_fork_in_child() -> None:
-    # The child has the loop's objects, but not its thread. They must not even be collected: closing the loop would
-    # change the selector, which the child shares with its parent.
     for background in list(_all):
-        _parents.append((background.loop, background.calls, background._incoming))
-        background._reset()
+        background.forget()
 
 
 if hasattr(os, "register_at_fork"):

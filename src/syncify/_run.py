@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -79,7 +79,7 @@ class Run:
             try:
                 return await awaitable
             except BaseException as error:
-                raise shorten(error)
+                raise shorten(error)  # noqa: B904 - the same exception
         # With a context of its own it needs a task of its own, also on the background loop.
         call = AwaitedCall(loop, background, _start, (awaitable,), {}, context)
         await call
@@ -108,7 +108,7 @@ def _check(awaitable: object, context: contextvars.Context | None) -> None:
 
 
 @contextlib.contextmanager
-def _closed_if_refused(awaitable: object) -> Iterator[None]:
+def _closed_if_refused(awaitable: object) -> Generator[None]:
     """Spare a coroutine that is not going to run the warning that nobody has awaited it."""
     try:
         yield

@@ -15,13 +15,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 R_co = TypeVar("R_co", covariant=True)
+S_contra = TypeVar("S_contra", contravariant=True)
 
 
-class _ClassMethod(Protocol[S, P, R_co]):
+class _ClassMethod(Protocol[S_contra, P, R_co]):
     """What a type checker needs to see of a classmethod."""
 
     @property
-    def __func__(self) -> Callable[Concatenate[type[S], P], Coroutine[Any, Any, R_co]]: ...
+    def __func__(self) -> Callable[Concatenate[type[S_contra], P], Coroutine[Any, Any, R_co]]: ...
 
 
 class Syncify:
@@ -32,11 +33,11 @@ class Syncify:
 
     Args:
         name: The name of the thread, also found in errors and in `repr`.
-        loop_factory: Makes the event loop, without arguments. `asyncio.new_event_loop` by default; `uvloop.new_event_loop`
-            makes a faster one.
-        blocking: What a blocking call does in a thread that runs another event loop, which it stalls: `"warn"` with a
-            `BlockingCallWarning` at the caller's line (not in IPython, where a loop always runs), `"allow"` it silently,
-            or raise that warning as an `"error"`.
+        loop_factory: Makes the event loop, without arguments. `asyncio.new_event_loop` by default;
+            `uvloop.new_event_loop` makes a faster one.
+        blocking: What a blocking call does in a thread that runs another event loop, which it stalls: `"warn"` with
+            a `BlockingCallWarning` at the caller's line (not in IPython, where a loop always runs), `"allow"` it
+            silently, or raise that warning as an `"error"`.
 
     Raises:
         TypeError: The name is not a string, or the loop factory not callable.
@@ -72,20 +73,26 @@ class Syncify:
         blocking: BlockingPolicy = "warn",
     ) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"Syncify takes the name of the syncer, a str, got {name!r}. To decorate, write @syncify, lower case")
+            raise TypeError(
+                f"Syncify takes the name of the syncer, a str, got {name!r}. To decorate, write @syncify, lower case"
+            )
         if not name:
             raise ValueError("Syncify takes the name of the syncer, which cannot be empty")
         if loop_factory is not None and not callable(loop_factory):
-            raise TypeError(f"loop_factory has to be callable, got {loop_factory!r}; write asyncio.new_event_loop, for example")
+            raise TypeError(
+                f"loop_factory has to be callable, got {loop_factory!r}; write asyncio.new_event_loop, for example"
+            )
         if blocking not in get_args(BlockingPolicy):
             raise ValueError(f"blocking has to be 'allow', 'warn' or 'error', got {blocking!r}")
         self._background = BackgroundLoop(name, loop_factory, blocking)
         self.run = Run(self._background)
 
-    # Static methods come first, since to a type checker they are callable as well.
+    # Static methods come first, since to a type checker they are callable, and have a `__func__`, too.
 
     @overload
-    def __call__(self, function: "staticmethod[P, Coroutine[Any, Any, R]]", /) -> SyncStaticMethod[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: "staticmethod[P, Coroutine[Any, Any, R]]", /
+    ) -> SyncStaticMethod[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> SyncFunction[P, R]: ...
     @overload
@@ -94,8 +101,8 @@ class Syncify:
         """Decorate an async function, so that a call of it blocks until its result is there.
 
         Args:
-            function: A coroutine function or method, a classmethod, staticmethod, bound method or `functools.partial` of
-                one, or an object whose `__call__` is one.
+            function: A coroutine function or method, a classmethod, staticmethod, bound method or `functools.partial`
+                of one, or an object whose `__call__` is one.
 
         Returns:
             A function with the same name, signature and result, and beside it

@@ -32,7 +32,7 @@ def shorten(error: BaseException) -> BaseException:
     """
     if _FULL:
         return error
-    frames = []
+    frames: list[TracebackType] = []
     last = -1  # index of the last frame that is the user's own
     entry = error.__traceback__
     while entry is not None:
@@ -46,10 +46,9 @@ def shorten(error: BaseException) -> BaseException:
         if entry.tb_frame.f_code.co_filename.startswith(_LIBRARY if index > last else _MACHINERY):
             continue
         # A traceback that somebody else may hold is never changed: where a frame was cut behind this one, copy it.
-        if entry.tb_next is kept:
-            kept = entry
-        else:
-            kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        if entry.tb_next is not kept:
+            entry = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        kept = entry
     return error.with_traceback(kept)
 
 
