@@ -235,3 +235,9 @@ def test_the_loop_awaits_nothing_more_after_the_call(syncer, call):
     call(f)
     assert syncer.run(asyncio.sleep(0)) is None
     assert tasks() == set()
+
+
+def test_aio_without_a_running_loop_is_an_error_that_names_the_function(syncer):
+    coroutine = syncer(add).aio(1)
+    with pytest.raises(RuntimeError, match=r"add\.aio\(\) was awaited where no asyncio event loop runs"):
+        coroutine.send(None)

@@ -22,7 +22,19 @@ class Call:
     leave a coroutine behind that nobody awaits.
     """
 
-    __slots__ = ("_args", "_begun", "_context", "_kwargs", "_raw", "_task", "background", "done", "error", "value")
+    __slots__ = (
+        "_args",
+        "_begun",
+        "_borrowed",
+        "_context",
+        "_kwargs",
+        "_raw",
+        "_task",
+        "background",
+        "done",
+        "error",
+        "value",
+    )
 
     def __init__(
         self,
@@ -36,7 +48,8 @@ class Call:
         self._raw = raw
         self._args = args
         self._kwargs = kwargs
-        # A context can be entered once at a time, so every call needs one of its own.
+        # A context can be entered once at a time, so every call needs one of its own, or one that nobody else uses.
+        self._borrowed = context is not None
         self._context = contextvars.copy_context() if context is None else context
         self._task: asyncio.Task[None] | None = None
         self._begun = False
@@ -63,16 +76,14 @@ class Call:
     def start(self) -> None:
         loop = self.background.loop
         assert loop is not None
+        trip = self._trip()
         try:
-            # Entered for a moment, so that a context of the caller's that somebody else has entered is an error here.
-            # In the first step of the task it would be one that nobody sees, and the caller would wait for ever.
-            trip = self._context.run(self._trip)
-        except RuntimeError as error:
-            self.discard(error)
-            return
-        try:
+            if self._borrowed:
+                # Entered for a moment: if somebody else has, that is an error here. In the first step of the task it
+                # would be one that nobody sees, and the caller would wait for ever.
+                self._context.run(lambda: None)
             task = _create_task(trip, loop, self._context, self._raw.__qualname__)
-        except BaseException as error:  # of a task factory of the user's
+        except BaseException as error:  # of that, or of a task factory of the user's
             trip.close()
             self.discard(error)
             return

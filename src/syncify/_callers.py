@@ -36,7 +36,8 @@ class BlockingCall(Call):
     def wait(self) -> None:
         """Post the call and return when it is done. Whatever interrupts this is raised once the coroutine has ended."""
         background = self.background
-        background.get_loop()  # out here, since what it raises when it cannot start one is no interrupt
+        if background.loop is None:
+            background.get_loop()  # out here, since what it raises when it cannot start one is no interrupt
         self._lock = lock = threading.Lock()
         lock.acquire()
         try:

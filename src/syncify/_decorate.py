@@ -44,7 +44,7 @@ def _coroutine_function(function: Any) -> Raw:
         named = named.func
     call.__name__ = call.__qualname__ = str(type(named).__name__)
     functools.update_wrapper(call, named)
-    call.__wrapped__ = function  # type: ignore[attr-defined]  # whose signature may be shorter
+    setattr(call, "__wrapped__", function)  # noqa: B010 - its signature may be shorter than that of what it calls
     return call
 
 

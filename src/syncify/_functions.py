@@ -1,12 +1,11 @@
 """What a decorated function becomes: callable from plain code, with `.aio` and `.submit` beside it."""
 
-import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._call import Raw
 from ._callers import AwaitedCall, BlockingCall, submit
@@ -64,7 +63,8 @@ class SyncFunction(Generic[P, R]):
         """
         return submit(self._syncify_background, self._syncify_raw, args, kwargs)
 
-    # The types of `self` are spelled as callables, which is how a type checker can take the first parameter off.
+    # The types of `self` are spelled as callables, which is how a type checker can take the first parameter off. To it
+    # a decorated method, class method and static method are this one class, so each has its overload.
 
     @overload
     def __get__(self: Callable[Concatenate[S, Q], T], instance: S, owner: Any = None) -> "SyncMethod[Q, T]": ...
@@ -73,7 +73,11 @@ class SyncFunction(Generic[P, R]):
         self: Callable[Concatenate[S, Q], T], instance: None, owner: type[S]
     ) -> "SyncFunction[Concatenate[S, Q], T]": ...
     @overload
-    def __get__(self, instance: None, owner: Any) -> "SyncFunction[P, R]": ...
+    def __get__(  # type: ignore[misc]  # mypy does not see that this, too, may be such a function
+        self: Callable[Concatenate[type[S], Q], T], instance: Any, owner: type[S]
+    ) -> "SyncMethod[Q, T]": ...
+    @overload
+    def __get__(self, instance: Any, owner: Any = None) -> "SyncFunction[P, R]": ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else SyncMethod(self, instance)
 
@@ -89,10 +93,12 @@ class SyncFunction(Generic[P, R]):
         """Makes the coroutine itself, for no loop yet."""
         return _plain(self._syncify_raw)
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "__annotations__":  # not copied, since Python 3.14 evaluates them at the first look
-            return self._syncify_raw.__annotations__
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+    if not TYPE_CHECKING:  # or every attribute would exist for type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "__annotations__":  # not copied, since Python 3.14 evaluates them at the first look
+                return self._syncify_raw.__annotations__
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __reduce__(self) -> str:
         return self.__qualname__  # pickled by reference, and copied as itself, like a function
@@ -126,8 +132,10 @@ class SyncClassMethod(Generic[P, R]):
     def __func__(self) -> SyncFunction[..., R]:
         return self._syncify_function
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._syncify_function, name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._syncify_function, name)
 
     def __repr__(self) -> str:
         return f"<syncified class method {self._syncify_function.__qualname__} at {id(self):#x}>"
@@ -170,11 +178,13 @@ class SyncMethod(Generic[P, R]):
         return MethodType(self.__func__.__wrapped__, self.__self__)
 
     @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
+    def __doc__(self) -> str | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.__func__.__doc__
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__func__, name)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.__func__, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self.__self__, self.__func__.__name__)
@@ -188,12 +198,14 @@ class SyncMethod(Generic[P, R]):
         return hash((self.__func__, id(self.__self__)))
 
     def __repr__(self) -> str:
-        return f"<bound syncified method {self.__qualname__} of {self.__self__!r}>"
+        return f"<bound syncified method {self.__func__.__qualname__} of {self.__self__!r}>"
 
 
 def _make_aio(background: BackgroundLoop, raw: Raw) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def aio(*args: Any, **kwargs: Any) -> Any:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError(f"{aio.__qualname__}.aio() was awaited where no asyncio event loop runs")
         if loop is background.loop:
             try:
                 return await raw(*args, **kwargs)
@@ -219,6 +231,6 @@ def _plain(raw: Raw) -> Callable[..., Coroutine[Any, Any, Any]]:
     def unbridged(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return raw(*args, **kwargs)
 
-    unbridged.__signature__ = inspect.signature(raw)  # type: ignore[attr-defined]
+    unbridged.__dict__["__signature__"] = inspect.signature(raw)
     del unbridged.__wrapped__
     return unbridged
