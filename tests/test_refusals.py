@@ -130,7 +130,7 @@ def test_the_loop_factory_is_callable():
 
 def test_the_loop_factory_makes_a_loop():
     syncer = Syncify("x", loop_factory=lambda: 3)
-    with pytest.raises(TypeError, match="loop_factory of 'x' has to return an event loop, got 3"):
+    with pytest.raises(TypeError, match="loop_factory of 'x' has to return a new event loop, got 3"):
         syncer.run(fine())
 
 

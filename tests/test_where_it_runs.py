@@ -131,9 +131,6 @@ def test_no_thread_before_the_first_call(script):
 
 
 def test_the_repr_counts_the_calls_in_flight(syncer):
-    async def main():
-        await asyncio.gather(*(asyncio.wait_for(forever.aio(), None) for _ in range(3)))
-
     @syncer
     async def forever():
         started.release()

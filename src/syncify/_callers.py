@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import contextvars
-import sys
 import threading
 from collections.abc import Callable, Generator
 from functools import partial
@@ -19,13 +18,9 @@ __all__ = ("AwaitedCall", "BlockingCall", "submit")
 R = TypeVar("R")
 
 
-def acquire_in_steps(lock: threading.Lock) -> None:
-    while not lock.acquire(timeout=0.05):
-        pass
-
-
-# On Windows, Ctrl-C cannot interrupt the wait for a lock, only the time between two waits.
-_acquire: Callable[[Any], object] = acquire_in_steps if sys.platform == "win32" else type(threading.Lock()).acquire
+# A signal that comes just before a thread falls asleep on a lock does not wake it (on Windows none ever does), and only
+# an awake thread runs signal handlers. So a caller sleeps in steps of so many seconds.
+_STEP = 0.2
 
 
 class BlockingCall(Call):
@@ -42,13 +37,15 @@ class BlockingCall(Call):
         lock.acquire()
         try:
             background.post(self.start)
-            _acquire(lock)
+            while not lock.acquire(True, _STEP):
+                pass
         except BaseException as interrupt:
             # A signal handler may raise anywhere in here, also when the call is done and the lock, which is released
             # just once, has already been acquired.
             if not self.done:
                 background.post(self.cancel_task)
-                _acquire(lock)  # a second interrupt ends this wait, and leaves the coroutine to itself
+                while not lock.acquire(True, _STEP):  # a second interrupt leaves the coroutine to itself
+                    pass
             if not isinstance(self.error, asyncio.CancelledError | None) and interrupt.__context__ is None:
                 interrupt.__context__ = self.take_error()  # what went wrong in the cleanup
             raise
@@ -64,7 +61,16 @@ class AwaitedCall(Call):
     awaits another task, a cancellation goes through to the coroutine, and the caller waits for what comes of it.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_cancelled_by", "_loop", "_message", "_reached", "_requested", "_wakeup")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_cancelled_by",
+        "_interrupt",
+        "_loop",
+        "_message",
+        "_reached",
+        "_requested",
+        "_wakeup",
+    )
 
     def __init__(
         self,
@@ -77,10 +83,13 @@ class AwaitedCall(Call):
     ) -> None:
         super().__init__(background, raw, args, kwargs, context)
         self._loop = loop
+        self._interrupt: BaseException | None = None
         self._requested = 0  # cancellations that the caller's task was sent while it waited
         self._reached = 0  # those of them that came before the coroutine had ended
 
     def __await__(self) -> Generator[Any, None, None]:
+        if self.background.loop is None:
+            self.background.get_loop()
         self._asyncio_future_blocking = True
         try:
             yield self
@@ -89,6 +98,8 @@ class AwaitedCall(Call):
             if not self.done:
                 self.background.post(self.cancel_task)
             raise
+        if self._interrupt is not None:
+            raise self._interrupt
         if self._requested:
             self._settle_cancellations()
 
@@ -130,8 +141,10 @@ class AwaitedCall(Call):
         self._wakeup = wakeup, context
         try:
             self.background.post(self.start)
-        except BaseException as error:  # raised here it would leave the task suspended for ever
-            self.discard(error)
+        except BaseException as interrupt:
+            # A signal handler has raised. From here that would leave the task suspended for ever, so it waits.
+            self._interrupt = interrupt
+            self.background.post(self.cancel_task)
 
     def cancel(self, msg: object = None) -> bool:
         # Not refused when the call is done, as a future would: the task is about to be woken, and settles it then.
@@ -191,7 +204,7 @@ class _Future(concurrent.futures.Future[R]):
     def result(self, timeout: float | None = None) -> R:
         try:
             if timeout is None and not self.done():
-                refuse_deadlock(self._background, "submit(...).result()", "asyncio.wrap_future(f.submit(...))")
+                refuse_deadlock(self._background, "the result() of a submitted call", "asyncio.wrap_future(future)")
             return super().result(timeout)
         except BaseException as error:
             raise shorten(error)  # noqa: B904 - the same exception
@@ -200,7 +213,7 @@ class _Future(concurrent.futures.Future[R]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         if timeout is None and not self.done():
-            refuse_deadlock(self._background, "submit(...).exception()", "asyncio.wrap_future(f.submit(...))")
+            refuse_deadlock(self._background, "the exception() of a submitted call", "asyncio.wrap_future(future)")
         return super().exception(timeout)
 
 

@@ -6,9 +6,10 @@ __all__ = ("BlockingCallWarning", "DeadlockError")
 class DeadlockError(RuntimeError, AssertionError):
     """A blocking call that could never have returned was refused.
 
-    Raised at once when a decorated function is called, blocking, by code that runs on the very loop that would have to
-    run it: the loop would wait for itself. Nothing has been started when this is raised, so the call may be repeated as
-    `await f.aio(...)`, which is what the message says.
+    Raised at once when code on a background loop calls, blocking, a function that would have to run on that very loop,
+    or `Syncify.run`: the loop would wait for itself. Nothing has been started then, so the call may be repeated as
+    `await f.aio(...)`, which is what the message says. `result()` and `exception()` of a submitted call raise it, too,
+    where they would have to wait without a time limit; that call goes on.
 
     ```python
     >>> from syncify import DeadlockError, syncify
@@ -32,7 +33,8 @@ for it. Write `await inner.aio(...)` instead.
 class BlockingCallWarning(RuntimeWarning):
     """A blocking call stalls the event loop that runs in the same thread.
 
-    The call works, but nothing else on that loop moves until it returns. `await f.aio(...)` lets the loop go on.
-    `Syncify(blocking="allow")` silences the warning for all functions of one syncer, `Syncify(blocking="error")` makes
-    it an exception; `warnings.filterwarnings` does either for one place.
+    The call works, but nothing else on that loop moves until it returns. `await f.aio(...)` lets the loop go on. The
+    warning comes once for each place, at the caller's own line, and never in IPython, where a loop always runs.
+    `Syncify(blocking="allow")` silences it for all functions of one syncer. `Syncify(blocking="error")` raises it, with
+    nothing started; `warnings.filterwarnings` does either for one place.
     """

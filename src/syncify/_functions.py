@@ -40,7 +40,19 @@ class SyncFunction(Generic[P, R]):
         self.__doc__ = raw.__doc__
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the coroutine on the background loop, wait for it, and return its result or raise its exception."""
+        """Run the coroutine on the background loop, and wait for it.
+
+        Interrupted by Ctrl-C, or by whatever a signal handler raises, it cancels the coroutine, waits until that has
+        cleaned up, and lets the interrupt through. A second interrupt stops waiting.
+
+        Returns:
+            What the coroutine returned, the very object.
+
+        Raises:
+            DeadlockError: The call was made on the background loop itself.
+            BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
+            BaseException: Whatever the coroutine raised, the very object.
+        """
         # Written out where it is called, here and below: this is the one frame of the library in a traceback.
         background = self._syncify_background
         if running_loop() is not None:
@@ -53,13 +65,21 @@ class SyncFunction(Generic[P, R]):
 
     @property
     def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        """The same for async code: a coroutine function, which runs on the background loop, whoever awaits it."""
+        """The same for async code: a coroutine function.
+
+        Nothing runs until its coroutine is awaited, which may be on any asyncio loop. It then runs on the background
+        loop; awaited there, in the caller's own task and context. Cancelling the task that awaits it cancels the
+        coroutine and waits until that has ended; one that swallows the cancellation returns its value.
+        """
         return self._syncify_aio
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Start the coroutine on the background loop and return a future at once.
+        """Start the coroutine on the background loop, and return at once.
 
-        Cancelling the future marks it at once, and cancels the coroutine.
+        Returns:
+            A future. `result(timeout)`, in seconds, limits the wait and not the coroutine. `cancel()` marks the future at
+            once, and cancels the coroutine without waiting for its cleanup. On the background loop `result()` and
+            `exception()` raise DeadlockError, unless the future is done or a timeout is given.
         """
         return submit(self._syncify_background, self._syncify_raw, args, kwargs)
 

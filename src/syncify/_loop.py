@@ -63,6 +63,7 @@ class BackgroundLoop:
         self.context = contextvars.Context()  # of our own callbacks; entered by the loop's thread alone
         self._start_lock = threading.Lock()
         self._started: asyncio.AbstractEventLoop | None = None
+        self._running = threading.Lock()  # held while the loop that has been started does not run yet
         self._incoming: deque[Callable[[], object]] = deque()
         self._drained = 0  # how often the loop has begun to take callbacks over
         self._woken = -1  # the value of _drained at which the loop was last known to have been woken
@@ -75,18 +76,23 @@ class BackgroundLoop:
         with self._start_lock:
             if self._started is None:
                 loop = self._loop_factory()
-                if not isinstance(loop, asyncio.AbstractEventLoop):
-                    raise TypeError(f"the loop_factory of {self.name!r} has to return an event loop, got {loop!r}")
+                if not isinstance(loop, asyncio.AbstractEventLoop) or loop.is_running():
+                    raise TypeError(f"the loop_factory of {self.name!r} has to return a new event loop, got {loop!r}")
                 try:
+                    self._running.acquire()
+                    loop.call_soon(self._running.release)
                     _start_thread(self.name, self._run, loop)
                     self._started = loop
                 except BaseException:
                     # There is no thread, or a signal handler has raised and there may be one: that one is waiting for
                     # our lock, and ends when it finds that its loop is not the one.
                     self._started = None
+                    self._running = threading.Lock()
                     loop.close()
                     raise
-            return self._started
+            loop = self._started
+        with self._running:
+            return loop
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         """The life of the loop's thread."""
@@ -94,13 +100,12 @@ class BackgroundLoop:
             if self._started is not loop:
                 return
             self.loop = loop
-        while True:
+        while not loop.is_closed():
             try:
                 loop.run_forever()
-                return
-            except BaseException as error:
-                # SystemExit or KeyboardInterrupt, which would take the loop away from all its callers. A task keeps
-                # them for who awaits it, and reports them when it is collected; a mere callback does not.
+            except (SystemExit, KeyboardInterrupt) as error:
+                # They leave run_forever(), and would take the loop from all its callers. A task keeps them for who
+                # awaits it, and reports them when it is collected; a mere callback does not.
                 if not came_from_coroutine(error):
                     report = {"message": "a callback of the background loop raised", "exception": error}
                     loop.call_soon(loop.call_exception_handler, report)  # on the loop: the handler may be the user's

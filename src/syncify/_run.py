@@ -36,10 +36,11 @@ class Run:
         TypeError: The argument is not awaitable, an async function that has not been called for example.
         DeadlockError: The call was made on the background loop itself, where it would wait for itself.
         RuntimeError: The given context has been entered elsewhere.
+        BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
         BaseException: Whatever the awaitable raised, the very object.
 
-    Interrupted (by Ctrl-C, or a signal handler that raises) it cancels the awaitable, waits until that has cleaned up,
-    and lets the interrupt through. Cancelling `run.aio` does the same to a task.
+    Interrupted by Ctrl-C, or by whatever a signal handler raises, it cancels the awaitable, waits until that has cleaned
+    up, and lets the interrupt through. Cancelling the task that awaits `run.aio` does the same.
 
     ```python
     >>> import asyncio
@@ -70,10 +71,15 @@ class Run:
         return value
 
     async def aio(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> R:
-        """Run any awaitable on the background loop, and return its result or raise its exception."""
+        """Take, return and raise what `run` does, for async code.
+
+        Cancelling the task that awaits it cancels the awaitable, and waits until that has ended. On the background loop,
+        and without a context, it runs in the caller's own task.
+        """
         background = self._background
         with _closed_if_refused(awaitable):
             _check(awaitable, context)
+            background.get_loop()
             loop = asyncio.get_running_loop()
         if loop is background.loop and context is None:
             try:
@@ -89,7 +95,7 @@ class Run:
         return value
 
     def submit(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> Future[R]:
-        """Run any awaitable on the background loop, and return a future at once."""
+        """Take what `run` does, and return a future at once, as `submit` of a decorated function does."""
         with _closed_if_refused(awaitable):
             _check(awaitable, context)
             self._background.get_loop()

@@ -126,7 +126,14 @@ class Syncify:
         return decorate(self._background, function)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the background loop, and start it if no call has done so yet.
+        """Return the background loop, and start it if no call has done so yet. Any thread may ask.
+
+        Returns:
+            The running loop. Other threads may schedule on it with `call_soon_threadsafe`, and nothing else.
+
+        Raises:
+            TypeError: The loop factory did not return a new event loop.
+            BaseException: Whatever the loop factory raised. The next call tries again.
 
         ```python
         >>> from syncify import syncify
@@ -144,5 +151,5 @@ class Syncify:
 
     def __repr__(self) -> str:
         background = self._background
-        state = f"{len(background.calls)} calls in flight" if background.loop is not None else "not started"
+        state = "not started" if background.loop is None else f"{len(background.calls)} calls in flight"
         return f"<Syncify {self.name!r}, {state}>"
