@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 from ._loop import BackgroundLoop
-from ._traceback import shorten
+from ._traceback import context_of, keep_context, shorten
 
 __all__ = ("Call", "Raw")
 
@@ -28,8 +28,10 @@ class Call:
         "_borrowed",
         "_context",
         "_kwargs",
+        "_raised",
         "_raw",
         "_task",
+        "abandoned",
         "background",
         "done",
         "error",
@@ -53,6 +55,7 @@ class Call:
         self._context = contextvars.copy_context() if context is None else context
         self._task: asyncio.Task[None] | None = None
         self._begun = False
+        self.abandoned = False  # by a caller that could not even post a cancellation
         self.done = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -69,13 +72,25 @@ class Call:
         """
         error, self.error = self.error, None
         assert error is not None
+        self._raised: tuple[BaseException, BaseException | None] | None = (error, context_of(error))
         return shorten(error)
+
+    def keep_context(self) -> None:
+        """Undo what raising that exception does to its context. To be called where it was raised."""
+        raised, self._raised = self._raised, None
+        assert raised is not None
+        keep_context(*raised)
 
     # The rest runs on the background loop, where it is posted in this order: start, then any number of cancels.
 
     def start(self) -> None:
         loop = self.background.loop
         assert loop is not None
+        if self.done:
+            return
+        if self.abandoned:
+            self.discard(asyncio.CancelledError())
+            return
         trip = self._trip()
         try:
             if self._borrowed:
@@ -83,17 +98,18 @@ class Call:
                 # would be one that nobody sees, and the caller would wait for ever.
                 self._context.run(lambda: None)
             task = _create_task(trip, loop, self._context, self._raw.__qualname__)
-        except BaseException as error:  # of that, or of a task factory of the user's
+            if not self._begun:
+                # It starts at the loop's next turn. Cancelled before that, with all tasks of the loop, it never does.
+                task.add_done_callback(self._end_unbegun, context=self.background.context)
+        except BaseException as error:
+            if self.done:
+                raise  # what the caller's own callback has raised when it was woken
             trip.close()
             self.discard(error)
             return
-        if self.done:
-            return
-        self._task = task
-        self.background.calls.add(self)
-        if not self._begun:
-            # Started at the loop's next turn. Cancelled before that, by somebody who cancels all tasks, it never runs.
-            task.add_done_callback(self._end_unbegun, context=self.background.context)
+        if not self.done:
+            self._task = task
+            self.background.calls.add(self)
 
     async def _trip(self) -> None:
         """What the task runs: it takes the outcome of the user's coroutine and wakes the caller in the same loop turn.
@@ -143,7 +159,8 @@ def _create_task(
 ) -> asyncio.Task[None]:
     if loop.get_task_factory() is not None:
         return loop.create_task(coroutine, name=name, context=context)
-    if sys.version_info < (3, 12):
-        return asyncio.Task(coroutine, loop=loop, name=name, context=context)
-    # A coroutine that never suspends is done when this returns.
-    return asyncio.Task(coroutine, loop=loop, name=name, context=context, eager_start=True)
+    # Started eagerly, a coroutine that never suspends is done when this returns.
+    return asyncio.Task(coroutine, loop=loop, name=name, context=context, **_EAGER)
+
+
+_EAGER: Any = {"eager_start": True} if sys.version_info >= (3, 12) else {}

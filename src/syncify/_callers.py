@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import sys
 import threading
 from collections.abc import Callable, Generator
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from ._call import Call, Raw
 from ._deadlock import refuse_deadlock
 from ._loop import BackgroundLoop
-from ._traceback import shorten
+from ._traceback import context_of, keep_context, shorten
 
 __all__ = ("AwaitedCall", "BlockingCall", "submit")
 
@@ -38,20 +39,28 @@ class BlockingCall(Call):
         try:
             background.post(self.start)
             while not lock.acquire(True, _STEP):
-                pass
+                _check_threads_run()
         except BaseException as interrupt:
             # A signal handler may raise anywhere in here, also when the call is done and the lock, which is released
             # just once, has already been acquired.
             if not self.done:
+                # Until the next line but one has returned, it may be that nothing has reached the loop: then the call
+                # must not be started later, when somebody else wakes the loop.
+                self.abandoned = True
                 background.post(self.cancel_task)
                 while not lock.acquire(True, _STEP):  # a second interrupt leaves the coroutine to itself
-                    pass
+                    _check_threads_run()
             if not isinstance(self.error, asyncio.CancelledError | None) and interrupt.__context__ is None:
                 interrupt.__context__ = self.take_error()  # what went wrong in the cleanup
             raise
 
     def wake(self) -> None:
         self._lock.release()
+
+
+def _check_threads_run() -> None:
+    if sys.is_finalizing():
+        raise RuntimeError("the interpreter is shutting down, and no other thread of it runs any more")
 
 
 class AwaitedCall(Call):
@@ -69,6 +78,7 @@ class AwaitedCall(Call):
         "_message",
         "_reached",
         "_requested",
+        "_together",
         "_wakeup",
     )
 
@@ -83,8 +93,12 @@ class AwaitedCall(Call):
     ) -> None:
         super().__init__(background, raw, args, kwargs, context)
         self._loop = loop
+        self._wakeup: tuple[Callable[..., object], contextvars.Context] | None = None
+        self._together: list[Callable[[], object]] | None = None
         self._interrupt: BaseException | None = None
         self._requested = 0  # cancellations that the caller's task was sent while it waited
+        self._cancelled_by: asyncio.Task[Any] | None = None  # the task that sent the last of them
+        self._message: object = None
         self._reached = 0  # those of them that came before the coroutine had ended
 
     def __await__(self) -> Generator[Any, None, None]:
@@ -110,26 +124,33 @@ class AwaitedCall(Call):
         if self._task is not None:
             for _ in range(self._reached - self._task.cancelling()):
                 task.uncancel()  # as the coroutine did to its own task
-        if self._requested > self._reached and self.error is None:
-            # The coroutine had ended, and the last cancellation is not lost on it but still due.
+        if self._requested > self._reached:
+            # The coroutine had ended when the last cancellation came, but that is not lost.
             if self._cancelled_by is task:
-                # Sent by the task itself, before it came here. Since nothing in here had to suspend, it strikes at the
-                # next place that does.
+                # Sent by the task itself, before it came here. Since nothing in here had to suspend, it is still due,
+                # and strikes at the next place that does.
                 task.uncancel()
                 task.cancel(self._message)
             else:
                 # Sent while the task was suspended here, so here it is raised.
-                self.error = (
-                    asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
-                )
+                late = asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
+                late.__context__ = self.error
+                self.error = late
+        self._cancelled_by = None
 
     def wake(self) -> None:
-        wakeup, context = self._wakeup
-        del self._wakeup  # it holds the task, which may come to hold an exception, whose traceback holds this call
-        try:
-            self._loop.call_soon_threadsafe(wakeup, self, context=context)
-        except RuntimeError:
-            pass  # the caller's loop is closed: nobody is waiting any more
+        waiting, self._wakeup = self._wakeup, None  # holds the task, which may come to hold what holds this call
+        if waiting is not None:
+            wakeup, context = waiting
+            try:
+                self._loop.call_soon_threadsafe(wakeup, self, context=context)
+            except RuntimeError:
+                pass  # the caller's loop is closed: nobody is waiting any more
+
+    def cancel_task(self, message: object = None) -> bool:
+        reached = super().cancel_task(message)
+        self._reached += reached
+        return reached
 
     # What a task asks of the future that it awaits.
 
@@ -137,30 +158,47 @@ class AwaitedCall(Call):
         return self._loop
 
     def add_done_callback(self, wakeup: Callable[..., object], *, context: contextvars.Context) -> None:
-        # Only now can the task be woken, so the call is not posted before.
-        self._wakeup = wakeup, context
-        try:
-            self.background.post(self.start)
-        except BaseException as interrupt:
-            # A signal handler has raised. From here that would leave the task suspended for ever, so it waits.
-            self._interrupt = interrupt
-            self.background.post(self.cancel_task)
+        self._wakeup = wakeup, context  # only now can the task be woken, so the call is not posted before
+        task = asyncio.current_task(self._loop)
+        if task is not None and task.cancelling():
+            # Perhaps by itself, and the cancellation is still due. Then `cancel` is called as soon as this returns, and
+            # has to come to the loop together with the start, to strike where the coroutine first suspends.
+            self._together = [self.start]
+            self._loop.call_soon(self._post_together)
+        else:
+            self._post(self.start)
 
     def cancel(self, msg: object = None) -> bool:
         # Not refused when the call is done, as a future would: the task is about to be woken, and settles it then.
         self._requested += 1
         self._message = msg
         self._cancelled_by = asyncio.current_task(self._loop)
-        self.background.post(partial(self.cancel_task, msg))
+        cancel_task = partial(self.cancel_task, msg)
+        if self._together is not None:
+            self._together.append(cancel_task)
+        else:
+            self._post(cancel_task)
         return True
-
-    def cancel_task(self, message: object = None) -> bool:
-        reached = super().cancel_task(message)
-        self._reached += reached
-        return reached
 
     def result(self) -> None:
         pass  # the caller takes it from the call
+
+    def _post_together(self) -> None:
+        callbacks, self._together = self._together or [], None
+
+        def together() -> None:
+            for callback in callbacks:
+                callback()
+
+        self._post(together)
+
+    def _post(self, callback: Callable[[], object]) -> None:
+        try:
+            self.background.post(callback)
+        except BaseException as interrupt:
+            # A signal handler has raised. From here that would leave the task suspended for ever, so it waits.
+            self._interrupt = interrupt
+            self.background.post(self.cancel_task)
 
 
 class _SubmittedCall(Call):
@@ -180,15 +218,16 @@ class _SubmittedCall(Call):
 
     def wake(self) -> None:
         future, self._future = self._future, None
+        assert future is not None
+        value, self.value = self.value, None
         # The future holds this call by its callback, and may be kept for long; arguments are not to be kept with it.
         self._args, self._kwargs = (), {}
-        assert future is not None
         if future.set_running_or_notify_cancel():
             if self.error is None:
-                future.set_result(self.value)
+                future.set_result(value)
             else:
-                future.set_exception(self.take_error())
-        self.value = None
+                error, self.error = self.error, None
+                future.set_exception(error)
 
     def follow(self, future: concurrent.futures.Future[Any]) -> None:
         """Called when the future is done, of which being cancelled is one way."""
@@ -202,19 +241,24 @@ class _Future(concurrent.futures.Future[R]):
         self._background = background
 
     def result(self, timeout: float | None = None) -> R:
+        self._check_deadlock("result", timeout)
+        error = super().exception(timeout)
+        if error is None:
+            return super().result()
+        context = context_of(error)
         try:
-            if timeout is None and not self.done():
-                refuse_deadlock(self._background, "the result() of a submitted call", "asyncio.wrap_future(future)")
-            return super().result(timeout)
-        except BaseException as error:
-            raise shorten(error)  # noqa: B904 - the same exception
+            raise shorten(error)
         finally:
-            del self  # the exception's traceback holds this frame, and this future holds the exception
+            keep_context(error, context)
+            del self, error  # the exception's traceback holds this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        if timeout is None and not self.done():
-            refuse_deadlock(self._background, "the exception() of a submitted call", "asyncio.wrap_future(future)")
+        self._check_deadlock("exception", timeout)
         return super().exception(timeout)
+
+    def _check_deadlock(self, method: str, timeout: float | None) -> None:
+        if timeout is None and not self.done():
+            refuse_deadlock(self._background, f"{method}() of a submitted call", "asyncio.wrap_future(future)")
 
 
 def submit(

@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._call import Raw
@@ -22,6 +22,11 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+# Of the attributes of a function, those that tell of a decorator below, or claim that what bears them is async; and the
+# name of a method here.
+_NOT_COPIED = {"__wrapped__", "_is_coroutine", "_is_coroutine_marker", "_is_coroutine_mark", "submit"}
+
+
 class SyncFunction(Generic[P, R]):
     """A decorated function. As an attribute of a class it binds to instances, as functions do."""
 
@@ -32,8 +37,7 @@ class SyncFunction(Generic[P, R]):
         self._syncify_background = background
         self._syncify_raw = raw
         self._syncify_aio = _make_aio(background, raw)
-        self.__dict__.update(getattr(raw, "__dict__", ()))
-        self.__dict__.pop("__wrapped__", None)  # that of a decorator below this one
+        self.__dict__.update({k: v for k, v in raw.__dict__.items() if k not in _NOT_COPIED})
         self.__module__ = raw.__module__
         self.__name__: str = raw.__name__
         self.__qualname__: str = raw.__qualname__
@@ -60,7 +64,10 @@ class SyncFunction(Generic[P, R]):
         call = BlockingCall(background, self._syncify_raw, args, kwargs)
         call.wait()
         if call.error is not None:
-            raise call.take_error()
+            try:
+                raise call.take_error()
+            finally:
+                call.keep_context()
         return call.value  # type: ignore[no-any-return]
 
     @property
@@ -77,8 +84,8 @@ class SyncFunction(Generic[P, R]):
         """Start the coroutine on the background loop, and return at once.
 
         Returns:
-            A future. `result(timeout)`, in seconds, limits the wait and not the coroutine. `cancel()` marks the future at
-            once, and cancels the coroutine without waiting for its cleanup. On the background loop `result()` and
+            A future. `result(timeout)`, in seconds, limits the wait and not the coroutine. `cancel()` marks the future
+            at once, and cancels the coroutine without waiting for its cleanup. On the background loop `result()` and
             `exception()` raise DeadlockError, unless the future is done or a timeout is given.
         """
         return submit(self._syncify_background, self._syncify_raw, args, kwargs)
@@ -157,6 +164,9 @@ class SyncClassMethod(Generic[P, R]):
         def __getattr__(self, name: str) -> Any:
             return getattr(self._syncify_function, name)
 
+    def __reduce__(self) -> str:
+        return self._syncify_function.__qualname__
+
     def __repr__(self) -> str:
         return f"<syncified class method {self._syncify_function.__qualname__} at {id(self):#x}>"
 
@@ -164,7 +174,7 @@ class SyncClassMethod(Generic[P, R]):
 class SyncMethod(Generic[P, R]):
     """A decorated method, bound to its instance or class. It is made for every access, so there is little to it."""
 
-    __slots__ = ("__func__", "__self__")
+    __slots__ = ("__func__", "__self__", "__weakref__")
 
     def __init__(self, function: SyncFunction[..., R], instance: Any) -> None:
         self.__func__ = function
@@ -178,7 +188,10 @@ class SyncMethod(Generic[P, R]):
         call = BlockingCall(background, function._syncify_raw, (self.__self__, *args), kwargs)
         call.wait()
         if call.error is not None:
-            raise call.take_error()
+            try:
+                raise call.take_error()
+            finally:
+                call.keep_context()
         return call.value  # type: ignore[no-any-return]
 
     @property
@@ -234,7 +247,10 @@ def _make_aio(background: BackgroundLoop, raw: Raw) -> Callable[..., Coroutine[A
         call = AwaitedCall(loop, background, raw, args, kwargs)
         await call
         if call.error is not None:
-            raise call.take_error()
+            try:
+                raise call.take_error()
+            finally:
+                call.keep_context()
         return call.value
 
     functools.update_wrapper(aio, raw)
@@ -247,10 +263,12 @@ def _plain(raw: Raw) -> Callable[..., Coroutine[Any, Any, Any]]:
     Frameworks look through wrappers to learn whether to await what they call; a wrapper of this library is not to be.
     """
 
-    @functools.wraps(raw)
     def unbridged(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return raw(*args, **kwargs)
 
-    unbridged.__dict__["__signature__"] = inspect.signature(raw)
-    del unbridged.__wrapped__
-    return unbridged
+    # With the globals of the raw function, where the names in its annotations are looked up.
+    plain = FunctionType(unbridged.__code__, raw.__globals__, closure=unbridged.__closure__)
+    functools.update_wrapper(plain, raw)
+    plain.__dict__["__signature__"] = inspect.signature(raw)
+    del plain.__dict__["__wrapped__"]
+    return plain

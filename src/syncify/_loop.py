@@ -30,7 +30,7 @@ except ImportError:  # pragma: no cover
             return None
 
 
-# Calls started in one turn of the loop. Under a flood of them its timers and connections are to be served as well.
+# Callbacks taken over in one turn of the loop. Under a flood of calls its timers and connections are served as well.
 _AT_ONCE = 256
 
 
@@ -62,53 +62,62 @@ class BackgroundLoop:
         self.calls: set[object] = set()
         self.context = contextvars.Context()  # of our own callbacks; entered by the loop's thread alone
         self._start_lock = threading.Lock()
-        self._started: asyncio.AbstractEventLoop | None = None
-        self._running = threading.Lock()  # held while the loop that has been started does not run yet
+        self._starter: int | None = None  # the thread that holds it
         self._incoming: deque[Callable[[], object]] = deque()
-        self._drained = 0  # how often the loop has begun to take callbacks over
+        self._drained = 0  # how often the loop has been woken to take callbacks over
         self._woken = -1  # the value of _drained at which the loop was last known to have been woken
+        self._more = False  # whether more callbacks have come than are taken in one turn
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop; the first caller starts it."""
         return self.loop or self._start()
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        with self._start_lock:
-            if self._started is None:
-                loop = self._loop_factory()
-                if not isinstance(loop, asyncio.AbstractEventLoop) or loop.is_running():
-                    raise TypeError(f"the loop_factory of {self.name!r} has to return a new event loop, got {loop!r}")
-                try:
-                    self._running.acquire()
-                    loop.call_soon(self._running.release)
-                    _start_thread(self.name, self._run, loop)
-                    self._started = loop
-                except BaseException:
-                    # There is no thread, or a signal handler has raised and there may be one: that one is waiting for
-                    # our lock, and ends when it finds that its loop is not the one.
-                    self._started = None
-                    self._running = threading.Lock()
-                    loop.close()
-                    raise
-            loop = self._started
-        with self._running:
-            return loop
+        """Start the loop in a thread of its own, by means of another, and wait for both.
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The life of the loop's thread."""
-        with self._start_lock:
-            if self._started is not loop:
-                return
-            self.loop = loop
-        while not loop.is_closed():
+        Signal handlers run in the main thread. There `Thread.start` breaks when one raises in it, and one that makes a
+        call itself would wait for the lock that the thread holds. In a thread that lives just for this neither happens.
+        """
+        if self._starter == threading.get_ident():  # a finalizer that was run in here
+            raise RuntimeError(f"the background loop {self.name!r} is being started by this very thread")
+        failures: list[BaseException] = []
+        done = threading.Lock()
+        done.acquire()
+
+        def start() -> None:
             try:
-                loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as error:
-                # They leave run_forever(), and would take the loop from all its callers. A task keeps them for who
-                # awaits it, and reports them when it is collected; a mere callback does not.
-                if not came_from_coroutine(error):
-                    report = {"message": "a callback of the background loop raised", "exception": error}
-                    loop.call_soon(loop.call_exception_handler, report)  # on the loop: the handler may be the user's
+                with self._start_lock:
+                    if self.loop is None:
+                        self._starter = threading.get_ident()
+                        self.loop = self._start_thread()
+            except BaseException as error:
+                failures.append(error)
+            finally:
+                self._starter = None
+                done.release()
+
+        _thread.start_new_thread(start, ())
+        done.acquire()
+        if failures:
+            raise failures.pop()
+        assert self.loop is not None
+        return self.loop
+
+    def _start_thread(self) -> asyncio.AbstractEventLoop:
+        loop = self._loop_factory()
+        if not isinstance(loop, asyncio.AbstractEventLoop) or loop.is_running():
+            raise TypeError(f"the loop_factory of {self.name!r} has to return a new event loop, got {loop!r}")
+        try:
+            running = threading.Lock()
+            running.acquire()
+            loop.call_soon(running.release)
+            # Of `threading`, and not as low as the thread that starts it: tracers and coverage tools ask for that.
+            threading.Thread(target=_run, args=(loop,), name=self.name, daemon=True).start()
+            running.acquire()
+        except BaseException:
+            loop.close()
+            raise
+        return loop
 
     def post(self, callback: Callable[[], object]) -> None:
         """Let the loop call `callback`, after all that was posted before it. Any thread may ask.
@@ -127,45 +136,36 @@ class BackgroundLoop:
             loop.call_soon_threadsafe(self._drain, context=self.context)
             self._woken = drained
 
-    def _drain(self) -> None:
+    def _drain(self, rest: bool = False) -> None:
         self._drained += 1
-        assert self.loop is not None
-        incoming = self._incoming
+        if self._more and not rest:
+            return  # the rest of them is taken at the loop's next turns, and these with it
+        loop, incoming = self.loop, self._incoming
+        assert loop is not None
         # What comes in meanwhile has seen the new count and wakes the loop again, so the loop gets its turn between.
         waiting = len(incoming)
-        if waiting > _AT_ONCE:
+        self._more = waiting > _AT_ONCE
+        if self._more:
             waiting = _AT_ONCE
-            self.loop.call_soon(self._drain, context=self.context)
+            loop.call_soon(self._drain, True, context=self.context)
         for _ in range(waiting):
             try:
                 incoming.popleft()()
             except BaseException as error:  # must not keep the others from being started
-                self.loop.call_exception_handler({"message": "a call could not be handled", "exception": error})
+                loop.call_exception_handler({"message": "a call could not be handled", "exception": error})
 
 
-def _start_thread(name: str, target: Callable[..., object], *args: object) -> None:
-    """Start a daemon thread.
-
-    `Thread.start` breaks when a signal handler raises in it, and the new thread may then hang. Such handlers run in the
-    main thread only, so another thread makes that call, and the caller waits for it on a lock, which does not break.
-    The thread is one of `threading` in spite of that, because tracers and coverage tools ask for it.
-    """
-    failures: list[BaseException] = []
-    started = threading.Lock()
-    started.acquire()
-
-    def start() -> None:
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """The life of the loop's thread."""
+    while not loop.is_closed():
         try:
-            threading.Thread(target=target, args=args, name=name, daemon=True).start()
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            started.release()
-
-    _thread.start_new_thread(start, ())
-    started.acquire()
-    if failures:
-        raise failures.pop()
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            # They leave run_forever(), and would take the loop from all its callers. A task keeps them for who awaits
+            # it, and reports them when it is collected; a mere callback does not.
+            if not came_from_coroutine(error):
+                report = {"message": "a callback of the background loop raised", "exception": error}
+                loop.call_soon(loop.call_exception_handler, report)  # on the loop: the handler may be the user's
 
 
 _all: weakref.WeakSet[BackgroundLoop] = weakref.WeakSet()

@@ -39,8 +39,8 @@ class Run:
         BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
         BaseException: Whatever the awaitable raised, the very object.
 
-    Interrupted by Ctrl-C, or by whatever a signal handler raises, it cancels the awaitable, waits until that has cleaned
-    up, and lets the interrupt through. Cancelling the task that awaits `run.aio` does the same.
+    Interrupted by Ctrl-C, or by whatever a signal handler raises, it cancels the awaitable, waits until that has
+    cleaned up, and lets the interrupt through. Cancelling the task that awaits `run.aio` does the same.
 
     ```python
     >>> import asyncio
@@ -66,15 +66,18 @@ class Run:
         call = BlockingCall(background, _start, (awaitable,), {}, context)
         call.wait()
         if call.error is not None:
-            raise call.take_error()
+            try:
+                raise call.take_error()
+            finally:
+                call.keep_context()
         value: R = call.value
         return value
 
     async def aio(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> R:
         """Take, return and raise what `run` does, for async code.
 
-        Cancelling the task that awaits it cancels the awaitable, and waits until that has ended. On the background loop,
-        and without a context, it runs in the caller's own task.
+        Cancelling the task that awaits it cancels the awaitable, and waits until that has ended. On the background
+        loop, and without a context, it runs in the caller's own task.
         """
         background = self._background
         with _closed_if_refused(awaitable):
@@ -90,7 +93,10 @@ class Run:
         call = AwaitedCall(loop, background, _start, (awaitable,), {}, context)
         await call
         if call.error is not None:
-            raise call.take_error()
+            try:
+                raise call.take_error()
+            finally:
+                call.keep_context()
         value: R = call.value
         return value
 
@@ -110,6 +116,8 @@ def _check(awaitable: object, context: contextvars.Context | None) -> None:
         hint = "; call it first: run(f(...))" if inspect.iscoroutinefunction(awaitable) else ""
         raise TypeError(f"run() takes an awaitable, got {awaitable!r}{hint}")
     if context is not None:
+        if not isinstance(context, contextvars.Context):
+            raise TypeError(f"run() takes a contextvars.Context, got {context!r}; write contextvars.copy_context()")
         context.run(lambda: None)  # raises if somebody has entered it, the caller above all
 
 

@@ -8,9 +8,10 @@ import asyncio
 import concurrent.futures
 import inspect
 import os
+from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ("came_from_coroutine", "shorten")
+__all__ = ("came_from_coroutine", "context_of", "keep_context", "shorten")
 
 _FULL = os.environ.get("SYNCIFY_TRACEBACK") == "full"
 _LIBRARY = os.path.dirname(__file__) + os.sep
@@ -20,6 +21,12 @@ _MACHINERY = (
     os.path.dirname(concurrent.futures.__file__) + os.sep,
     "uvloop/",  # what its compiled frames call their files
 )
+
+
+# A user's exception class may have other ideas of these.
+_traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
+context_of: Callable[[BaseException], BaseException | None] = vars(BaseException)["__context__"].__get__
+_set_context: Callable[[BaseException, BaseException | None], None] = vars(BaseException)["__context__"].__set__
 
 
 def shorten(error: BaseException) -> BaseException:
@@ -34,7 +41,7 @@ def shorten(error: BaseException) -> BaseException:
         return error
     frames: list[TracebackType] = []
     last = -1  # index of the last frame that is the user's own
-    entry = error.__traceback__
+    entry = _traceback_of(error)
     while entry is not None:
         if not entry.tb_frame.f_code.co_filename.startswith(_MACHINERY):
             last = len(frames)
@@ -49,12 +56,36 @@ def shorten(error: BaseException) -> BaseException:
         if entry.tb_next is not kept:
             entry = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
         kept = entry
-    return error.with_traceback(kept)
+    BaseException.with_traceback(error, kept)
+    return error
+
+
+def keep_context(error: BaseException, context: BaseException | None) -> None:
+    """Give an exception that has just been raised again the context back that it had.
+
+    Raised in an `except` block of the caller, it has got the exception that is handled there instead. As if the
+    coroutine had run in that block, that one comes at the far end of the chain.
+    """
+    handled = context_of(error)
+    if context is None or context is handled:
+        return
+    _set_context(error, context)
+    chain = [error, *_chain(context)]
+    if not any(link is other for link in chain for other in _chain(handled)):
+        _set_context(chain[-1], handled)
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and not any(error is link for link in chain):
+        chain.append(error)
+        error = context_of(error)
+    return chain
 
 
 def came_from_coroutine(error: BaseException) -> bool:
     """Tell whether the exception has passed through a coroutine, and so through a task that keeps it."""
-    entry = error.__traceback__
+    entry = _traceback_of(error)
     while entry is not None:
         if entry.tb_frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE):
             return True
