@@ -62,11 +62,14 @@ def _await_on(loop_factory: Any, function: Any, args: Any, kwargs: Any) -> Any:
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         result, error = runner.run(main())
-    try:
-        if error is not None:
-            raise error
+    if error is None:
         return result
+    context = error.__context__
+    try:
+        raise error
     finally:
+        if error.__context__ is not context:
+            error.__context__ = context  # as it was where it was awaited
         del error  # its traceback holds this frame
 
 

@@ -462,3 +462,77 @@ def test_somebody_who_cancels_all_tasks_of_the_loop_leaves_no_caller_waiting():
     for each in future, not_started:
         with pytest.raises(asyncio.CancelledError):
             each.result(10)
+
+
+@pytest.mark.parametrize("late_for", ["the value", "the error"])
+def test_a_cancel_that_comes_too_late_is_not_lost_on_a_caller_that_catches_the_error(syncer, run, late_for):
+    @syncer
+    async def ends_when_told():
+        began.set()
+        await event.wait()
+        if late_for == "the error":
+            raise ValueError("of the coroutine")
+
+    @syncer
+    async def end():
+        event.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    event, began = asyncio.Event(), threading.Event()
+
+    async def main():
+        async def caller():
+            try:
+                await ends_when_told.aio()
+            except ValueError:
+                pass
+            await asyncio.Event().wait()  # where it would wait for ever, if the cancel were lost
+
+        task = asyncio.create_task(caller())
+        while not began.is_set():
+            await asyncio.sleep(0)
+        await asyncio.wrap_future(end.submit())
+        task.cancel("late")
+        with pytest.raises(asyncio.CancelledError, match="late"):
+            await asyncio.wait_for(task, 10)
+
+    for _ in range(20):
+        event, began = asyncio.Event(), threading.Event()
+        run(main())
+
+
+def test_a_cancel_that_a_task_sent_itself_is_due_after_an_error_too(syncer, run_anywhere):
+    @syncer
+    async def raises():
+        raise ValueError("at once")
+
+    async def main():
+        asyncio.current_task().cancel("self")
+        with pytest.raises(ValueError, match="at once"):
+            await raises.aio()
+        with pytest.raises(asyncio.CancelledError, match="self"):
+            await asyncio.sleep(0)
+        assert asyncio.current_task().uncancel() == 0
+
+    run_anywhere(main())
+
+
+def test_a_cancel_that_a_task_sent_itself_strikes_at_the_first_suspension(syncer, run_anywhere):
+    steps = []
+
+    @syncer
+    async def f():
+        for i in range(20):
+            steps.append(i)
+            await asyncio.sleep(0)
+
+    async def main():
+        asyncio.current_task().cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await f.aio()
+        asyncio.current_task().uncancel()
+
+    for _ in range(100):
+        run_anywhere(main())
+    assert set(steps) == {0}

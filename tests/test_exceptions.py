@@ -120,3 +120,96 @@ def test_the_same_exception_object_raised_again_and_again_does_not_grow(syncer, 
             call(f)
         depths.add(len(traceback.extract_tb(error.__traceback__)))
     assert len(depths) == 1
+
+
+def test_a_call_in_an_except_block_adds_what_is_handled_there_at_the_end_of_the_chain(syncer, call):
+    async def raw():
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            raise ValueError  # noqa: B904
+
+    f = syncer(raw)
+    native = syncer.run
+
+    def chain_of(function, *args):
+        try:
+            raise KeyError
+        except KeyError:
+            try:
+                function(*args)
+            except ValueError as error:
+                chain = []
+                while error is not None:
+                    chain.append(type(error))
+                    error = error.__context__
+                return chain
+
+    assert chain_of(call, f) == chain_of(native, raw()) == [ValueError, ZeroDivisionError, KeyError]
+
+
+def test_the_chain_of_contexts_makes_no_circle(syncer, call):
+    known = ValueError("raised before, and again inside")
+
+    @syncer
+    async def f():
+        try:
+            raise known
+        except ValueError:
+            raise KeyError  # noqa: B904
+
+    try:
+        raise known
+    except ValueError:
+        with pytest.raises(KeyError) as caught:
+            call(f)
+    seen = []
+    error = caught.value
+    while error is not None:
+        assert error not in seen
+        seen.append(error)
+        error = error.__context__
+    assert known in seen
+
+
+class Falsy(Exception):
+    def __bool__(self):
+        return False
+
+
+class NoTraceback(Exception):
+    def with_traceback(self, traceback):
+        raise TypeError
+
+
+class OtherTraceback(Exception):
+    def with_traceback(self, traceback):
+        return ValueError("somebody else")
+
+
+class ReadOnly(Exception):
+    def __setattr__(self, name, value):
+        raise AttributeError
+
+
+class Equal(Exception):
+    def __eq__(self, other):
+        raise TypeError
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("kind", [Falsy, NoTraceback, OtherTraceback, ReadOnly, Equal])
+@pytest.mark.parametrize("suspends", [False, True])
+def test_exceptions_with_ideas_of_their_own(syncer, call, kind, suspends):
+    error = kind()
+
+    @syncer
+    async def f():
+        if suspends:
+            await asyncio.sleep(0)
+        raise error
+
+    with pytest.raises(kind) as caught:
+        call(f)
+    assert caught.value is error

@@ -241,3 +241,42 @@ def test_aio_without_a_running_loop_is_an_error_that_names_the_function(syncer):
     coroutine = syncer(add).aio(1)
     with pytest.raises(RuntimeError, match=r"add\.aio\(\) was awaited where no asyncio event loop runs"):
         coroutine.send(None)
+
+
+def test_a_method_made_of_any_async_callable(syncer, call):
+    class Pair:
+        async def __call__(self, *args):
+            return args
+
+    assert call(syncer(types.MethodType(Pair(), 1)), 2) == (1, 2)
+    assert call(syncer(types.MethodType(functools.partial(add, 1), 2))) == 3
+
+
+def test_objects_that_lie_about_themselves_are_refused_with_the_usual_text(syncer):
+    from unittest.mock import Mock, call
+
+    class Mute:
+        def __repr__(self):
+            raise ValueError
+
+        def __getattr__(self, name):
+            raise ValueError
+
+    class Yes:
+        def __getattr__(self, name):
+            return self
+
+        def __call__(self):
+            pass
+
+    for liar in Mute(), Yes(), call, Mock(), Mock(spec=print), Mock(spec=lambda: None):
+        with pytest.raises(TypeError, match=r"^Syncify can only be applied to async functions"):
+            syncer(liar)
+
+
+def test_an_attribute_of_the_function_does_not_hide_submit(syncer):
+    async def f():
+        return 1
+
+    f.submit = None  # type: ignore[attr-defined]
+    assert syncer(f).submit().result() == 1

@@ -184,3 +184,107 @@ def test_eager_task_factories_on_either_side():
     assert syncer.run(main()) == [syncer.get_loop()] * 3
     with asyncio.Runner(loop_factory=make_loop) as runner:
         assert runner.run(main()) == [syncer.get_loop()] * 3
+
+
+def test_however_many_calls_come_a_turn_of_the_loop_takes_a_bounded_number(loop_factory):
+    syncer = Syncify("bounded", loop_factory=loop_factory)
+    turn = 0
+    taken = []
+
+    def count_turns():
+        nonlocal turn
+        turn += 1
+        if not stop.is_set():
+            syncer.get_loop().call_soon(count_turns)
+
+    @syncer
+    async def note():
+        taken.append(turn)
+
+    def flood():
+        for _ in range(5000):
+            note.submit()
+
+    stop = threading.Event()
+    syncer.get_loop().call_soon_threadsafe(count_turns)
+    threads = [threading.Thread(target=flood) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    note()
+    stop.set()
+    assert len(taken) == 20_001
+    # Two, since the loop may run our part at the end of one turn and at the beginning of the next.
+    assert max(taken.count(turn) for turn in set(taken)) <= 2 * 256
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of asyncio on Python 3.12, for a task without a name
+def test_a_task_factory_that_returns_no_task_is_the_callers_error_and_no_hang(loop_factory):
+    def make_loop():
+        loop = loop_factory()
+        loop.set_task_factory(lambda loop, coroutine, **kwargs: None)
+        return loop
+
+    f = Syncify("no-task", loop_factory=make_loop)(asyncio.sleep)
+    with pytest.raises(AttributeError):
+        f(0)
+    with pytest.raises(AttributeError):
+        f.submit(0).result(10)
+
+
+def test_a_callback_of_a_future_that_raises_system_exit_is_reported(syncer):
+    @syncer
+    async def echo(x):
+        return x
+
+    def leave(future):
+        raise SystemExit(3)
+
+    reported = threading.Event()
+    loop = syncer.get_loop()
+    loop.call_soon_threadsafe(loop.set_exception_handler, lambda loop, context: reported.set())
+    try:
+
+        async def submit():  # from the loop, so that the callback is there before the call ends
+            echo.submit(1).add_done_callback(leave)
+
+        syncer.run(submit())
+        assert reported.wait(10)
+        assert echo(2) == 2
+    finally:
+        loop.call_soon_threadsafe(loop.set_exception_handler, None)
+
+
+def test_a_call_that_failed_when_it_was_posted_is_not_made_later(script):
+    """A signal handler, or the recursion limit, may strike when the call waits for the loop, which is not woken yet."""
+    program = script("""
+        from syncify import syncify
+
+        begun = []
+
+        @syncify
+        async def f(x):
+            begun.append(x)
+
+        def deep(n):
+            if n:
+                return deep(n - 1)
+            f("deep")
+            return True
+
+        import sys
+        f("first")
+        failed = 0
+        for n in range(sys.getrecursionlimit() - 60, sys.getrecursionlimit()):
+            begun.clear()
+            try:
+                deep(n)
+            except RecursionError:
+                failed += 1
+                f("next")
+                assert begun == ["next"], (n, begun)
+        assert failed
+        print("done")
+    """)
+    assert program.end() == (0, "done\n", "")

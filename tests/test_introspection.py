@@ -138,3 +138,32 @@ def test_decorators_below_it():
 
     assert one(4) == [4, 4]
     assert str(inspect.signature(one)) == "(x: int) -> int"
+
+
+def test_type_hints_are_looked_up_where_the_function_was_written():
+    assert typing.get_type_hints(Client.get) == {"key": str, "return": Client}
+
+
+def test_a_mark_of_the_function_is_not_the_wrappers():
+    @syncify
+    @getattr(inspect, "markcoroutinefunction", lambda function: function)
+    async def marked():
+        return 1
+
+    assert not inspect.iscoroutinefunction(marked)
+    assert inspect.iscoroutinefunction(marked.aio)
+    assert marked() == 1
+
+
+def test_a_class_method_is_copied_as_itself():
+    make = Client.__dict__["make"]
+    assert copy.copy(make) is copy.deepcopy(make) is make
+
+
+def test_a_bound_method_can_be_weakly_referenced():
+    import weakref
+
+    client = Client()
+    method = client.get
+    assert weakref.ref(method)() is method
+    assert weakref.WeakMethod(method)() == method

@@ -166,3 +166,27 @@ def test_what_is_in_flight_is_not_collected(syncer):
     future.cancel()
     settle(syncer)
     assert ended
+
+
+def test_a_task_that_cancelled_itself_keeps_nothing(syncer):
+    @syncer
+    async def f(thing):
+        try:
+            await asyncio.sleep(0)
+        finally:
+            raise ValueError
+
+    async def main():
+        async def caller(thing):
+            asyncio.current_task().cancel()
+            with contextlib.suppress(ValueError):
+                await f.aio(thing)
+
+        thing = Thing()
+        gone = weakref.ref(thing)
+        await asyncio.wait([asyncio.create_task(caller(thing))])
+        return gone
+
+    gone = asyncio.run(main())
+    settle(syncer)
+    assert gone() is None

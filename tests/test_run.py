@@ -134,3 +134,9 @@ def test_a_cancelled_run_waits_for_the_cleanup(syncer, loop_factory):
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(main())
+
+
+def test_what_is_no_context(run):
+    coroutine = echo(1)
+    with pytest.raises(TypeError, match=r"takes a contextvars\.Context, got 'x'"):
+        run(coroutine, context="x")

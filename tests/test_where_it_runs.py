@@ -4,6 +4,8 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from syncify import Syncify, syncify
 
 
@@ -202,3 +204,97 @@ def test_a_forked_child_gets_a_loop_of_its_own(script):
         "-Wignore::DeprecationWarning",  # Python's own, about forking with threads
     )
     assert program.end() == (0, "done\n", "")
+
+
+def test_get_loop_returns_a_running_loop():
+    for _ in range(50):
+        assert Syncify("runs").get_loop().is_running()
+
+
+def test_a_loop_that_runs_already_is_refused(syncer):
+    with pytest.raises(TypeError, match="has to return a new event loop"):
+        Syncify("thief", loop_factory=syncer.get_loop).get_loop()
+    assert syncer(where)()[0] is syncer.get_loop()
+
+
+def test_stop_does_not_stop_it(syncer):
+    loop = syncer.get_loop()
+    loop.call_soon_threadsafe(loop.stop)
+    assert syncer(where)()[0] is loop
+
+
+def test_a_signal_handler_may_make_a_call_while_the_loop_is_being_started(script):
+    program = script("""
+        import asyncio, os, signal
+        from syncify import Syncify
+
+        async def one():
+            return 1
+
+        def handler(*_):
+            results.append(f())
+
+        def loop_factory():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return asyncio.new_event_loop()
+
+        results = []
+        signal.signal(signal.SIGUSR1, handler)
+        for _ in range(50):
+            f = Syncify("reentrant", loop_factory=loop_factory)(one)
+            results.append(f())
+        print(set(results), len(results))
+        os._exit(0)
+    """)
+    assert program.line() == "{1} 100"
+    assert program.end() == (0, "", "")
+
+
+def test_a_finalizer_that_makes_a_call_while_its_thread_starts_the_loop_gets_an_error(script):
+    program = script("""
+        import asyncio
+        from syncify import Syncify
+
+        async def one():
+            return 1
+
+        class Final:
+            def __del__(self):
+                try:
+                    f()
+                except RuntimeError as error:
+                    print(error)
+
+        def loop_factory():
+            Final()
+            return asyncio.new_event_loop()
+
+        f = Syncify("mine", loop_factory=loop_factory)(one)
+        print(f())
+    """)
+    assert program.end() == (0, "the background loop 'mine' is being started by this very thread\n1\n", "")
+
+
+def test_a_finalizer_that_makes_a_call_when_all_other_threads_are_gone_gets_an_error(script):
+    program = script("""
+        import sys
+        from syncify import syncify
+
+        @syncify
+        async def one():
+            return 1
+
+        class Final:
+            def __del__(self, one=one, sys=sys, print=print):
+                if sys.is_finalizing():
+                    try:
+                        one()
+                    except RuntimeError as error:
+                        print(error)
+
+        final = Final()
+        print(one())
+    """)
+    code, out, err = program.end()
+    assert (code, err) == (0, "")
+    assert out.startswith("1\n")

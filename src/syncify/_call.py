@@ -102,8 +102,6 @@ class Call:
                 # It starts at the loop's next turn. Cancelled before that, with all tasks of the loop, it never does.
                 task.add_done_callback(self._end_unbegun, context=self.background.context)
         except BaseException as error:
-            if self.done:
-                raise  # what the caller's own callback has raised when it was woken
             trip.close()
             self.discard(error)
             return

@@ -222,12 +222,16 @@ class _SubmittedCall(Call):
         value, self.value = self.value, None
         # The future holds this call by its callback, and may be kept for long; arguments are not to be kept with it.
         self._args, self._kwargs = (), {}
-        if future.set_running_or_notify_cancel():
-            if self.error is None:
+        error, self.error = self.error, None
+        try:
+            if not future.set_running_or_notify_cancel():
+                pass
+            elif error is None:
                 future.set_result(value)
             else:
-                error, self.error = self.error, None
                 future.set_exception(error)
+        except BaseException as raised:  # SystemExit, by a callback of the future; the future itself has its outcome
+            self.background.report("a callback of a submitted call raised", raised)
 
     def follow(self, future: concurrent.futures.Future[Any]) -> None:
         """Called when the future is done, of which being cancelled is one way."""

@@ -37,17 +37,14 @@ def _coroutine_function(function: Any) -> Raw:
             "Syncify can only be applied to async functions, async generators, async classmethods or staticmethods. "
             f"Got {_describe(function)}"
         )
-    inner = _innermost(function)
-    if (
-        type(function) in (FunctionType, MethodType)
-        and type(inner) is FunctionType
-        and inner.__code__.co_flags & inspect.CO_COROUTINE
-    ):
+    called = function.__func__ if type(function) is MethodType else function
+    if type(called) is FunctionType and called.__code__.co_flags & inspect.CO_COROUTINE:
         return function  # type: ignore[no-any-return]
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         return await function(*args, **kwargs)
 
+    inner = _innermost(function)
     call.__name__ = call.__qualname__ = str(type(inner).__name__)
     for name in "__module__", "__name__", "__qualname__", "__doc__":
         value = getattr(inner, name, None)
@@ -73,7 +70,10 @@ def _is_async(function: Any) -> bool:
     function = _innermost(function)
     if isinstance(function, type) or not callable(function):
         return False
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    try:
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    except Exception:  # of an object whose attributes are not what they should be
+        return False
 
 
 def _describe(function: Any) -> str:

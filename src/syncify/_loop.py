@@ -152,7 +152,12 @@ class BackgroundLoop:
             try:
                 incoming.popleft()()
             except BaseException as error:  # must not keep the others from being started
-                loop.call_exception_handler({"message": "a call could not be handled", "exception": error})
+                self.report("a call could not be handled", error)
+
+    def report(self, message: str, error: BaseException) -> None:
+        """Tell the exception handler of the loop. Runs on it."""
+        assert self.loop is not None
+        self.loop.call_exception_handler({"message": message, "exception": error})
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
