@@ -343,3 +343,37 @@ def test_the_very_first_call_may_be_interrupted(struck):
         os._exit(0)
     """)
     assert running.end() == (0, "done\n", "")
+
+
+def test_a_signal_handler_that_raises_while_async_code_makes_a_call(program):
+    """It is raised where the call is awaited, once the coroutine has cleaned up, and the task is not left suspended."""
+    running = program("""
+        class Alarm(BaseException):
+            pass
+
+        def handler(*_):
+            raise Alarm
+
+        async def main():
+            post = syncer._background.post
+
+            def post_and_strike(callback):
+                post(callback)
+                del syncer._background.post
+                signal.raise_signal(signal.SIGUSR1)
+
+            syncer._background.post = post_and_strike
+            try:
+                await job.aio()
+            except Alarm:
+                print("raised")
+            print(await works.aio())
+
+        works()
+        signal.signal(signal.SIGUSR1, handler)
+        asyncio.run(main())
+    """)
+    code, out, err = running.end()
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-2:] == ["raised", "works"]
+    assert out.splitlines()[:-2] in ([], ["waits", "cancelled", "cleaned"])

@@ -298,3 +298,26 @@ def test_a_finalizer_that_makes_a_call_when_all_other_threads_are_gone_gets_an_e
     code, out, err = program.end()
     assert (code, err) == (0, "")
     assert out.startswith("1\n")
+
+
+def test_a_loop_that_was_closed_is_an_error_and_no_hang():
+    syncer = Syncify("closed")
+    loop = syncer.get_loop()
+    f = syncer(where)
+
+    def stop_and_close():
+        # What a thread that runs the loop could not do: the loop runs on when it is stopped.
+        loop._closed = True
+        loop.stop()
+
+    loop.call_soon_threadsafe(stop_and_close)
+    while loop.is_running():
+        pass
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        f()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        asyncio.run(f.aio())
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        f.submit()
+    loop._closed = False
+    loop.close()

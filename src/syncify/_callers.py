@@ -196,9 +196,14 @@ class AwaitedCall(Call):
         try:
             self.background.post(callback)
         except BaseException as interrupt:
-            # A signal handler has raised. From here that would leave the task suspended for ever, so it waits.
+            # A signal handler has raised, or the loop is no more. Raised from here that would leave the task suspended
+            # for ever, so it waits, and is raised where it is awaited.
             self._interrupt = interrupt
-            self.background.post(self.cancel_task)
+            try:
+                self.background.post(self.cancel_task)
+            except BaseException:  # nothing will come back from there
+                self.abandoned = True
+                self._end()
 
 
 class _SubmittedCall(Call):

@@ -87,13 +87,14 @@ class BackgroundLoop:
         def start() -> None:
             try:
                 with self._start_lock:
-                    if self.loop is None:
-                        self._starter = threading.get_ident()
-                        self.loop = self._start_thread()
+                    self._starter = threading.get_ident()
+                    try:
+                        self.loop = self.loop or self._start_thread()
+                    finally:
+                        self._starter = None
             except BaseException as error:
                 failures.append(error)
             finally:
-                self._starter = None
                 done.release()
 
         _thread.start_new_thread(start, ())
