@@ -12,7 +12,7 @@ PRELUDE = """
 import asyncio, os, random, signal, sys, threading, time
 from syncify import Syncify, _callers
 if {short_steps}:
-    _callers._STEP = 1e-3  # so that a wait has many of them
+    _callers.STEP = 1e-3  # so that a wait has many of them
 if {uvloop}:
     import uvloop
     syncer = Syncify("s", loop_factory=uvloop.new_event_loop)

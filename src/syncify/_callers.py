@@ -11,17 +11,12 @@ from typing import Any, TypeVar
 
 from ._call import Call, Raw
 from ._deadlock import refuse_deadlock
-from ._loop import BackgroundLoop
+from ._loop import STEP, BackgroundLoop
 from ._traceback import context_of, keep_context, shorten
 
 __all__ = ("AwaitedCall", "BlockingCall", "submit")
 
 R = TypeVar("R")
-
-
-# A signal that comes just before a thread falls asleep on a lock does not wake it (on Windows none ever does), and only
-# an awake thread runs signal handlers. So a caller sleeps in steps of so many seconds.
-_STEP = 0.2
 
 
 class BlockingCall(Call):
@@ -38,7 +33,7 @@ class BlockingCall(Call):
         lock.acquire()
         try:
             background.post(self.start)
-            while not lock.acquire(True, _STEP):
+            while not lock.acquire(True, STEP):
                 _check_threads_run()
         except BaseException as interrupt:
             # A signal handler may raise anywhere in here, also when the call is done and the lock, which is released
@@ -48,7 +43,7 @@ class BlockingCall(Call):
                 # must not be started later, when somebody else wakes the loop.
                 self.abandoned = True
                 background.post(self.cancel_task)
-                while not lock.acquire(True, _STEP):  # a second interrupt leaves the coroutine to itself
+                while not lock.acquire(True, STEP):  # a second interrupt leaves the coroutine to itself
                     _check_threads_run()
             if not isinstance(self.error, asyncio.CancelledError | None) and interrupt.__context__ is None:
                 interrupt.__context__ = self.take_error()  # what went wrong in the cleanup

@@ -55,6 +55,7 @@ class SyncFunction(Generic[P, R]):
         Raises:
             DeadlockError: The call was made on the background loop itself.
             BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
+            RuntimeError: The interpreter is shutting down, and no other thread of it runs any more.
             BaseException: Whatever the coroutine raised, the very object.
         """
         # Written out where it is called, here and below: this is the one frame of the library in a traceback.
@@ -76,7 +77,8 @@ class SyncFunction(Generic[P, R]):
 
         Nothing runs until its coroutine is awaited, which may be on any asyncio loop. It then runs on the background
         loop; awaited there, in the caller's own task and context. Cancelling the task that awaits it cancels the
-        coroutine and waits until that has ended; one that swallows the cancellation returns its value.
+        coroutine and waits until that has ended; one that swallows the cancellation returns its value. Wrong arguments
+        raise when it is awaited.
         """
         return self._syncify_aio
 

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from ._traceback import came_from_coroutine
 
-__all__ = ("BackgroundLoop", "BlockingPolicy", "LoopFactory", "running_loop")
+__all__ = ("STEP", "BackgroundLoop", "BlockingPolicy", "LoopFactory", "running_loop")
 
 LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 BlockingPolicy: TypeAlias = Literal["allow", "warn", "error"]
@@ -30,7 +30,11 @@ except ImportError:  # pragma: no cover
             return None
 
 
-# Callbacks taken over in one turn of the loop. Under a flood of calls its timers and connections are served as well.
+# A signal that comes just before a thread falls asleep on a lock does not wake it (on Windows none ever does), and only
+# an awake thread runs signal handlers. So a caller sleeps in steps of so many seconds.
+STEP = 0.2
+
+# Callbacks taken over at a time. Under a flood of calls the timers and connections of the loop are served as well.
 _AT_ONCE = 256
 
 
@@ -98,7 +102,8 @@ class BackgroundLoop:
                 done.release()
 
         _thread.start_new_thread(start, ())
-        done.acquire()
+        while not done.acquire(True, STEP):
+            pass
         if failures:
             raise failures.pop()
         assert self.loop is not None

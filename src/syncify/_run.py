@@ -35,7 +35,8 @@ class Run:
     Raises:
         TypeError: The argument is not awaitable, an async function that has not been called for example.
         DeadlockError: The call was made on the background loop itself, where it would wait for itself.
-        RuntimeError: The given context has been entered elsewhere.
+        RuntimeError: The given context has been entered elsewhere, or the interpreter is shutting down, and no other
+            thread of it runs any more.
         BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
         BaseException: Whatever the awaitable raised, the very object.
 

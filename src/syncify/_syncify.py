@@ -33,7 +33,7 @@ class Syncify:
 
     Args:
         name: The name of the thread, also found in errors and in `repr`.
-        loop_factory: Makes the event loop, without arguments. `asyncio.new_event_loop` by default;
+        loop_factory: Makes the event loop, a new one, without arguments. `asyncio.new_event_loop` by default;
             `uvloop.new_event_loop` makes a faster one.
         blocking: What a blocking call does in a thread that runs another event loop, which it stalls: `"warn"` with
             a `BlockingCallWarning` at the caller's line (not in IPython, where a loop always runs), `"allow"` it
@@ -133,6 +133,7 @@ class Syncify:
 
         Raises:
             TypeError: The loop factory did not return a new event loop.
+            RuntimeError: No thread can be started, since the interpreter is shutting down.
             BaseException: Whatever the loop factory raised. The next call tries again.
 
         ```python
