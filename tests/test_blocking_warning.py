@@ -155,3 +155,51 @@ def test_ipython_is_quiet(script):
         InteractiveShell.instance().run_cell("\\n".join(cell)).raise_error()
     """)
     assert program.end() == (0, "1 1\n", "")
+
+
+def test_as_an_error_it_is_raised_whatever_the_filters_say():
+    syncer = Syncify("error", blocking="error")
+
+    async def main():
+        with pytest.raises(BlockingCallWarning):
+            syncer(asyncio.sleep)(0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        asyncio.run(main())
+
+
+def test_it_is_a_runtime_warning():
+    assert issubclass(BlockingCallWarning, RuntimeWarning)
+
+
+def test_an_error_is_one_in_ipython_too(script):
+    program = script("""
+        from IPython.core.interactiveshell import InteractiveShell
+
+        cell = [
+            "from syncify import BlockingCallWarning, Syncify",
+            "async def one(): return 1",
+            "try: Syncify('strict', blocking='error')(one)()",
+            "except BlockingCallWarning: print('raised')",
+            "import asyncio; await asyncio.sleep(0)",
+        ]
+        InteractiveShell.instance().run_cell("\\n".join(cell)).raise_error()
+    """)
+    assert program.end() == (0, "raised\n", "")
+
+
+def test_ipython_that_is_only_imported_silences_nothing(script):
+    program = script("""
+        import asyncio
+        import IPython
+        from syncify import syncify
+
+        async def main():
+            syncify(asyncio.sleep)(0)
+
+        asyncio.run(main())
+    """)
+    code, out, err = program.end()
+    assert (code, out) == (0, "")
+    assert "BlockingCallWarning: sleep() blocks" in err

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import threading
 
 import pytest
@@ -536,3 +537,142 @@ def test_a_cancel_that_a_task_sent_itself_strikes_at_the_first_suspension(syncer
     for _ in range(100):
         run_anywhere(main())
     assert set(steps) == {0}
+
+
+def test_a_cancel_that_finds_the_coroutine_ended_is_not_lost(syncer):
+    """It has been handled on the background loop before the caller's task knows of the end."""
+
+    @syncer
+    async def ends_when_told():
+        waits.set()
+        await event.wait()
+        return "value"
+
+    @syncer
+    async def end():
+        event.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    event, waits = asyncio.Event(), threading.Event()
+
+    async def main():
+        task = asyncio.create_task(ends_when_told.aio())
+        while not waits.is_set():
+            await asyncio.sleep(0)
+        end.submit().result()  # blocks this loop, so that it cannot have been told
+        task.cancel("late")
+        end.submit().result()  # after the cancel
+        with pytest.raises(asyncio.CancelledError, match="late"):
+            await task
+        assert task.cancelling() == 1
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_closed_before_its_start_is_posted_never_starts(syncer, loop_factory):
+    started = []
+
+    @syncer
+    async def f():
+        started.append(True)
+
+    async def main():
+        asyncio.current_task().cancel()
+        coroutine = f.aio()
+        future = coroutine.send(None)
+        future.add_done_callback(lambda future: None, context=contextvars.copy_context())
+        coroutine.close()
+        syncer.run.submit(asyncio.sleep(0)).result()
+        asyncio.current_task().uncancel()
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner, pytest.raises(asyncio.CancelledError):
+        runner.run(main())
+    syncer.run(asyncio.sleep(0))
+    assert not started
+
+
+def test_a_caller_that_is_closed_does_not_go_on(syncer, loop_factory):
+    went_on = []
+
+    @syncer
+    async def f():
+        began.set()
+        await asyncio.Event().wait()
+
+    async def caller():
+        await f.aio()
+        went_on.append(True)
+
+    began = threading.Event()
+    loop = loop_factory()
+    coroutine = caller()
+    task = loop.create_task(coroutine)
+    loop.run_until_complete(asyncio.sleep(0))
+    began.wait(10)
+    loop.close()
+    task._log_destroy_pending = False  # as asyncio.gather does with tasks that it drops
+    del task
+    coroutine.close()
+    syncer.run(asyncio.sleep(0))
+    assert not went_on
+
+
+def test_a_call_whose_callers_loop_is_gone_ends_in_silence(syncer, loop_factory, caplog):
+    @syncer
+    async def f():
+        began.set()
+        await event.wait()
+
+    began, event = threading.Event(), asyncio.Event()
+    loop = loop_factory()
+    coroutine = f.aio()
+    task = loop.create_task(coroutine)
+    loop.run_until_complete(asyncio.sleep(0))
+    began.wait(10)
+    loop.close()
+    syncer.get_loop().call_soon_threadsafe(event.set)
+    for _ in range(3):
+        syncer.run(asyncio.sleep(0))
+    task._log_destroy_pending = False
+    del task
+    coroutine.close()
+    gc.collect()
+    syncer.run(asyncio.sleep(0))
+    assert not caplog.records
+
+
+def test_a_cancel_that_comes_too_late_has_the_error_of_the_coroutine_as_its_context(syncer, loop_factory):
+    error = ValueError("of the coroutine")
+
+    @syncer
+    async def fails_when_told():
+        waits.set()
+        await event.wait()
+        raise error
+
+    @syncer
+    async def end():
+        event.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    waits, event = threading.Event(), asyncio.Event()
+
+    async def main():
+        async def caller():
+            try:
+                await fails_when_told.aio()
+            except asyncio.CancelledError as late:
+                return late.args, late.__context__
+
+        task = asyncio.create_task(caller())
+        while not waits.is_set():
+            await asyncio.sleep(0)
+        end.submit().result()  # blocks this loop, so that it cannot have been told
+        task.cancel("late")
+        return await task
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(main()) == (("late",), error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -126,3 +127,29 @@ def test_a_context_that_is_entered_is_an_error_and_no_hang(syncer):
     context = contextvars.copy_context()
     with asyncio.Runner() as runner, pytest.raises(RuntimeError, match="already entered"):
         runner.run(main(), context=context)
+
+
+def test_a_context_that_is_entered_before_the_start_is_an_error_and_no_hang(loop_factory):
+    """With a task factory, or on Python 3.11, the task enters it later, where nobody would see the error."""
+
+    def make_loop():
+        loop = loop_factory()
+        loop.set_task_factory(lambda loop, coroutine, **kwargs: asyncio.Task(coroutine, loop=loop, **kwargs))
+        return loop
+
+    async def hold():
+        held.set()
+        go.wait()
+
+    def inside():
+        go.set()
+        with pytest.raises(RuntimeError, match="already entered"):
+            future.result(10)
+
+    syncer = Syncify("lazy", loop_factory=make_loop)
+    held, go = threading.Event(), threading.Event()
+    context = contextvars.copy_context()
+    syncer.run.submit(hold())
+    held.wait(10)
+    future = syncer.run.submit(asyncio.sleep(0), context=context)
+    context.run(inside)

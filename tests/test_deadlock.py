@@ -137,3 +137,52 @@ def test_a_caught_deadlock_leaves_everything_usable(syncer):
             return await inner.aio()
 
     assert outer() == 1
+
+
+def test_a_method_taken_from_its_class_is_named_with_it(syncer):
+    class Client:
+        @syncer
+        async def get(self):
+            pass
+
+    async def main():
+        with pytest.raises(DeadlockError, match=r"Client\.get\(\) was called"):
+            Client.get(Client())
+
+    syncer.run(main())
+
+
+def test_where_blocking_is_allowed_it_is_a_deadlock_all_the_same():
+    syncer = Syncify("allow", blocking="allow")
+
+    @syncer
+    async def inner():
+        pass
+
+    @syncer
+    async def outer():
+        inner()
+
+    with pytest.raises(DeadlockError):
+        outer()
+
+
+def test_the_name_of_a_local_function_is_given_as_it_can_be_written(syncer):
+    @syncer
+    async def inner():
+        pass
+
+    @syncer
+    async def outer():
+        inner()
+
+    with pytest.raises(DeadlockError, match=r"^Deadlock detected: inner\(\) was .* Write `await inner\.aio\(\.\.\.\)`"):
+        outer()
+
+
+def test_exception_of_a_submitted_call_names_itself(syncer):
+    async def main():
+        with pytest.raises(DeadlockError, match=r": exception\(\) of a submitted call"):
+            syncer.run.submit(asyncio.sleep(0)).exception()
+
+    syncer.run(main())

@@ -213,3 +213,132 @@ def test_exceptions_with_ideas_of_their_own(syncer, call, kind, suspends):
     with pytest.raises(kind) as caught:
         call(f)
     assert caught.value is error
+
+
+def chain_in_except_block(function, *args):
+    try:
+        raise KeyError
+    except KeyError:
+        try:
+            function(*args)
+        except ValueError as error:
+            chain = []
+            while error is not None:
+                chain.append(type(error))
+                error = error.__context__
+            return chain
+
+
+async def fails_in_except_block(self=None):
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        raise ValueError  # noqa: B904
+
+
+def test_a_method_and_run_in_an_except_block_keep_the_chain_too(syncer, call):
+    class C:
+        method = syncer(fails_in_except_block)
+
+    expected = [ValueError, ZeroDivisionError, KeyError]
+    assert chain_in_except_block(call, C().method) == expected
+    assert chain_in_except_block(lambda: call(syncer.run, fails_in_except_block())) == expected
+
+
+def links_of(error):
+    links = []
+    while error is not None:
+        assert not any(error is link for link in links), "a circle"
+        links.append(error)
+        error = error.__context__
+    return links
+
+
+class Unequal(Exception):
+    def __eq__(self, other):
+        raise TypeError
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("kind", [ValueError, Unequal])
+@pytest.mark.parametrize("which", ["what is handled", "its context"])
+def test_a_chain_that_meets_that_of_the_caller_makes_no_circle(syncer, call, kind, which):
+    known = kind("raised before, and again inside")
+
+    @syncer
+    async def f():
+        try:
+            try:
+                raise known
+            except kind:
+                raise RuntimeError  # noqa: B904
+        except RuntimeError:
+            raise KeyError  # noqa: B904
+
+    try:
+        try:
+            raise known
+        except kind:
+            if which == "what is handled":
+                raise
+            raise LookupError  # noqa: B904
+    except (kind, LookupError):
+        with pytest.raises(KeyError) as caught:
+            call(f)
+    assert any(link is known for link in links_of(caught.value))
+
+
+def test_a_circle_of_the_users_own_is_no_hang(syncer, call):
+    one, two = ValueError("one"), ValueError("two")
+    one.__context__, two.__context__ = two, one
+
+    @syncer
+    async def f():
+        raise KeyError from None
+
+    error = KeyError("mine")
+    error.__context__ = one
+
+    @syncer
+    async def g():
+        raise error
+
+    try:
+        raise LookupError
+    except LookupError:
+        with pytest.raises(KeyError) as caught:
+            call(g)
+    assert caught.value is error
+
+
+class NoLook(Exception):
+    @property
+    def __traceback__(self):
+        raise TypeError
+
+    @property
+    def __context__(self):
+        raise TypeError
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+def test_exceptions_that_do_not_let_themselves_be_looked_at(syncer, suspends):
+    error = NoLook()
+
+    @syncer
+    async def f():
+        if suspends:
+            await asyncio.sleep(0)
+        raise error
+
+    for function in f, lambda: f.submit().result(10), lambda: asyncio.run(f.aio()):
+        try:
+            raise KeyError
+        except KeyError:
+            try:
+                function()
+            except NoLook as caught:
+                assert caught is error
+            else:
+                raise AssertionError("not raised")

@@ -280,3 +280,30 @@ def test_an_attribute_of_the_function_does_not_hide_submit(syncer):
 
     f.submit = None  # type: ignore[attr-defined]
     assert syncer(f).submit().result() == 1
+
+
+@pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="new in Python 3.12")
+def test_a_marked_function_is_not_called_when_its_future_was_cancelled_before_the_start(syncer):
+    called = []
+
+    @syncer
+    @inspect.markcoroutinefunction
+    def marked():
+        called.append(True)
+        return asyncio.sleep(0)
+
+    async def main():
+        marked.submit().cancel()  # from the loop itself, so it cannot have started
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    syncer.run(main())
+    assert not called
+
+
+def test_the_mark_of_asyncio_is_not_the_wrappers():
+    async def f():
+        pass
+
+    f._is_coroutine = asyncio.coroutines._is_coroutine
+    assert not hasattr(syncify(f), "_is_coroutine")

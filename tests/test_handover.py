@@ -1,13 +1,17 @@
 """How calls get to the loop: none is lost, many share a wake-up, and none stops the loop or the others."""
 
 import asyncio
+import collections
+import contextvars
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from syncify import Syncify
+from syncify import Syncify, _callers
+
+variable = contextvars.ContextVar("variable", default="default")
 
 
 @pytest.fixture(autouse=True)
@@ -288,3 +292,272 @@ def test_a_call_that_failed_when_it_was_posted_is_not_made_later(script):
         print("done")
     """)
     assert program.end() == (0, "done\n", "")
+
+
+class Meeting(collections.deque):
+    """What has been posted, with a stop inside an append or a look at it."""
+
+    at_append = at_length = staticmethod(lambda: None)
+
+    def append(self, callback):
+        self.at_append()
+        super().append(callback)
+
+    def __len__(self):
+        length = super().__len__()
+        self.at_length()
+        return length
+
+
+@pytest.fixture
+def meeting(loop_factory):
+    syncer = Syncify("meeting", loop_factory=loop_factory)
+    syncer.run(asyncio.sleep(0))
+    syncer._background._incoming = Meeting()
+    return syncer, syncer._background._incoming
+
+
+def test_a_call_appended_when_the_loop_has_just_looked_wakes_it_again(meeting):
+    syncer, incoming = meeting
+
+    def post():
+        del incoming.at_length
+        futures.append(syncer.run.submit(asyncio.sleep(0, "met")))
+
+    def meet():
+        thread = threading.Thread(target=post)
+        thread.start()
+        thread.join(10)
+
+    futures = []
+    incoming.at_length = meet
+    syncer.run(asyncio.sleep(0))
+    assert futures[0].result(10) == "met"
+
+
+def test_a_call_that_is_slow_to_append_does_not_rely_on_an_earlier_wake_up(meeting):
+    syncer, incoming = meeting
+
+    @syncer
+    async def hold():
+        held.set()
+        go.wait()
+
+    def slow():
+        del incoming.at_append
+        go.set()
+        holder.result(10)  # so the loop has taken over what there was
+        syncer.get_loop().call_soon_threadsafe(turned.set)
+        turned.wait(10)
+
+    held, go, turned = threading.Event(), threading.Event(), threading.Event()
+    holder = hold.submit()
+    held.wait(10)
+    first = syncer.run.submit(asyncio.sleep(0, "first"))  # wakes the loop, for both
+    incoming.at_append = slow
+    assert syncer.run.submit(asyncio.sleep(0, "second")).result(10) == "second"
+    assert first.result(10) == "first"
+
+
+def test_a_task_factory_that_raises_after_it_has_run_the_task_disturbs_nobody(loop_factory, caplog):
+    def factory(loop, coroutine, **kwargs):
+        nonlocal left
+        if not left:
+            return asyncio.Task(coroutine, loop=loop, **kwargs)
+        left -= 1
+        with pytest.raises(StopIteration):
+            coroutine.send(None)
+        raise ZeroDivisionError
+
+    def make_loop():
+        loop = loop_factory()
+        loop.set_task_factory(factory)
+        return loop
+
+    syncer = Syncify("runs-then-raises", loop_factory=make_loop)
+
+    @syncer
+    async def echo(x):
+        return x
+
+    @syncer
+    async def both():  # handed over together, since they come from the loop
+        return echo.submit(1), echo.submit(2)
+
+    left = 0
+    echo(0)
+
+    async def main():
+        nonlocal left
+        left = 1
+        return echo.submit(1), echo.submit(2)
+
+    first, second = syncer.run(main())
+    assert [first.result(10), second.result(10)] == [1, 2]
+    assert "a call could not be handled" in caplog.text
+
+
+def test_callbacks_of_the_loop_keep_no_context_of_a_caller(loop_factory):
+    def factory(loop, coroutine, **kwargs):
+        seen.append(variable.get())
+        return asyncio.Task(coroutine, loop=loop, **kwargs)
+
+    def make_loop():
+        loop = loop_factory()
+        loop.set_task_factory(factory)
+        return loop
+
+    def caller():
+        variable.set("mine")
+        return syncer.run(asyncio.sleep(0, "done"))
+
+    seen = []
+    syncer = Syncify("own-context", loop_factory=make_loop)
+    assert contextvars.Context().run(caller) == "done"
+    assert seen == ["default"]
+
+
+def test_a_task_factory_gets_the_name_and_the_context(loop_factory):
+    def make_loop():
+        loop = loop_factory()
+        loop.set_task_factory(lambda loop, coroutine, **kwargs: asyncio.Task(coroutine, loop=loop, **kwargs))
+        return loop
+
+    syncer = Syncify("task-factory", loop_factory=make_loop)
+
+    @syncer
+    async def look():
+        return asyncio.current_task().get_name(), variable.get()
+
+    def caller():
+        variable.set("mine")
+        return look()
+
+    name, value = contextvars.Context().run(caller)
+    assert name.endswith("<locals>.look")
+    assert value == "mine"
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_task_factory_that_exits_is_the_callers_error_and_no_hang(loop_factory, error):
+    def factory(loop, coroutine, **kwargs):
+        raise error
+
+    def make_loop():
+        loop = loop_factory()
+        loop.set_task_factory(factory)
+        return loop
+
+    syncer = Syncify("exits", loop_factory=make_loop)
+    with pytest.raises(error):
+        syncer.run.submit(asyncio.sleep(0)).result(10)
+
+
+def test_a_call_with_wrong_arguments_that_cannot_start_is_no_hang(loop_factory):
+    def make_loop():
+        loop = loop_factory()
+        loop.set_task_factory(lambda loop, coroutine, **kwargs: 1 / 0)
+        return loop
+
+    f = Syncify("bad-factory", loop_factory=make_loop)(asyncio.sleep)
+    with pytest.raises(ZeroDivisionError):
+        f.submit(no="such argument").result(10)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+def test_a_coroutine_that_never_suspends_ends_in_the_turn_that_takes_it(loop_factory):
+    syncer = Syncify("eager", loop_factory=loop_factory)
+
+    @syncer
+    async def at_once():
+        pass
+
+    async def main():
+        future = at_once.submit()
+        await asyncio.sleep(0)
+        return future.done()
+
+    assert syncer.run(main())
+
+
+def test_a_call_is_done_before_its_caller_is_woken(syncer, monkeypatch):
+    """Or an interrupt in between would wait for a second wake-up, which never comes."""
+    wake = _callers.BlockingCall.wake
+    seen = []
+    monkeypatch.setattr(_callers.BlockingCall, "wake", lambda call: (seen.append(call.done), wake(call)))
+    syncer.run(asyncio.sleep(0))
+    assert seen == [True]
+
+
+def test_an_error_of_the_loop_factory_reaches_who_awaits(loop_factory):
+    async def fine():
+        pass
+
+    f = Syncify("failing", loop_factory=lambda: 1 / 0)(fine)
+
+    async def main():
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(f.aio(), 10)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+class Interrupt(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("posted", [False, True])
+def test_an_interrupt_while_a_task_posts_its_call_cancels_it_and_is_raised(loop_factory, posted):
+    """As a signal handler raises it."""
+    syncer = Syncify("struck", loop_factory=loop_factory)
+    syncer.run(asyncio.sleep(0))
+    background = syncer._background
+    ended = threading.Event()
+
+    @syncer
+    async def f():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    def struck(callback):
+        del background.post
+        if posted:
+            background.post(callback)
+        raise Interrupt
+
+    async def main():
+        background.post = struck
+        with pytest.raises(Interrupt):
+            await f.aio()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    syncer.run(asyncio.sleep(0))
+    assert ended.is_set() == posted
+    assert repr(syncer) == "<Syncify 'struck', 0 calls in flight>"
+
+
+def test_a_callback_of_a_future_that_raises_system_exit_is_reported_as_such(syncer):
+    async def echo(x):
+        return x
+
+    def leave(future):
+        raise SystemExit(3)
+
+    messages = []
+    loop = syncer.get_loop()
+    loop.call_soon_threadsafe(loop.set_exception_handler, lambda loop, context: messages.append(context["message"]))
+    try:
+
+        async def submit():
+            syncer(echo).submit(1).add_done_callback(leave)
+            await asyncio.sleep(0)
+
+        syncer.run(submit())
+        syncer.run(asyncio.sleep(0))
+        assert messages == ["a callback of a submitted call raised"]
+    finally:
+        loop.call_soon_threadsafe(loop.set_exception_handler, None)

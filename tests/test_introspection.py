@@ -1,8 +1,11 @@
 """A decorated function looks like the function that it wraps."""
 
 import copy
+import functools
 import inspect
+import pickle
 import typing
+import weakref
 
 import pytest
 
@@ -93,8 +96,6 @@ def test_a_copy_is_a_function_too():
 
 
 def test_it_can_be_a_key_and_weakly_referenced():
-    import weakref
-
     assert {fetch: 1}[fetch] == 1
     assert weakref.ref(fetch)() is fetch
 
@@ -104,8 +105,6 @@ def test_source():
 
 
 def test_decorators_above_it():
-    import functools
-
     @functools.lru_cache
     @syncify
     async def cached(x):
@@ -122,8 +121,6 @@ def test_decorators_above_it():
 
 
 def test_decorators_below_it():
-    import functools
-
     def twice(function):
         @functools.wraps(function)
         async def wrapper(*args, **kwargs):
@@ -161,9 +158,68 @@ def test_a_class_method_is_copied_as_itself():
 
 
 def test_a_bound_method_can_be_weakly_referenced():
-    import weakref
-
     client = Client()
     method = client.get
     assert weakref.ref(method)() is method
     assert weakref.WeakMethod(method)() == method
+
+
+def test_it_is_pickled_by_reference():
+    assert pickle.loads(pickle.dumps(Client.size)) is Client.size
+    assert pickle.loads(pickle.dumps(Client.get)) is Client.get
+
+
+def test_a_bound_method_is_copied_and_pickled_as_a_native_one():
+    client = Client()
+    assert copy.copy(client.get) == client.get
+    method = pickle.loads(pickle.dumps(client.get))
+    assert type(method.__self__) is Client
+    assert method.__func__ is Client.get
+    assert pickle.loads(pickle.dumps(Client.make)) == Client.make
+
+
+def test_a_class_method_looks_like_a_native_one():
+    make = Client.__dict__["make"]
+    assert make.__doc__ == "Make one."
+    assert make.__func__ is Client.make.__func__
+    assert make.__get__(Client()) == Client.make
+    assert repr(make).startswith("<syncified class method Client.make at")
+    assert weakref.ref(make)() is make
+
+
+def test_wrapped_bears_name_and_doc():
+    for function, name, doc in [(Client.get, "get", "Get it."), (Client().get, "get", "Get it.")]:
+        plain = function.__wrapped__
+        assert (plain.__name__, plain.__qualname__, plain.__doc__) == (name, f"Client.{name}", doc)
+
+
+def test_a_missing_attribute_is_told_as_natively():
+    with pytest.raises(AttributeError) as caught:
+        Client.get.no_such  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("no_such", Client.get)
+
+
+class Caller:
+    """Calls."""
+
+    async def __call__(self, x: int) -> int:
+        return x
+
+
+async def add(a: int, b: int = 1) -> int:
+    """Add."""
+    return a + b
+
+
+def test_a_partial_bears_the_name_of_its_function_and_its_own_signature():
+    for function in syncify(functools.partial(add, 1)), syncify(functools.partial(functools.partial(add, 1))):
+        assert (function.__name__, function.__qualname__, function.__doc__) == ("add", "add", "Add.")
+        assert function.__module__ == __name__
+        assert str(inspect.signature(function)) == str(inspect.signature(function.aio)) == "(b: int = 1) -> int"
+
+
+def test_a_callable_object_bears_the_name_of_its_class():
+    function = syncify(Caller())
+    assert (function.__name__, function.__qualname__, function.__doc__) == ("Caller", "Caller", "Calls.")
+    assert function.__module__ == __name__
+    assert str(inspect.signature(function)) == "(x: int) -> int"

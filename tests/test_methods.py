@@ -7,6 +7,7 @@ import gc
 import weakref
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+from unittest.mock import ANY
 
 import pytest
 
@@ -286,3 +287,70 @@ def test_a_generic_class_and_a_method_assigned_later():
 
     C.get = syncify(get)
     assert in_every_way(C().get) == [9, 9, 9]
+
+
+class Parent:
+    @syncify
+    async def get(self):
+        pass
+
+
+class Heir(Parent):
+    @syncify
+    async def get(self):
+        pass
+
+    def inherited(self):
+        return super().get
+
+
+def test_a_method_is_not_the_one_that_it_overrides():
+    child = Heir()
+    assert child.get != child.inherited()
+
+
+def test_methods_of_instances_that_are_equal_are_not():
+    @dataclass
+    class Point:  # not hashable, either
+        x: int
+
+        @syncify
+        async def get(self):
+            return self.x
+
+    a, b = Point(1), Point(1)
+    assert a == b
+    assert a.get != b.get
+    assert len({a.get, a.get, b.get}) == 2
+
+
+def test_a_method_leaves_it_to_the_other_to_be_equal():
+    assert Parent().get == ANY
+
+
+def test_a_bound_method_takes_no_attributes_as_a_native_one():
+    with pytest.raises(AttributeError):
+        Parent().get.x = 1
+
+
+def test_a_subclass_of_classmethod():
+    class C:
+        @syncify
+        @type("Sub", (classmethod,), {})
+        async def f(cls):  # noqa: N805
+            return cls
+
+    assert C.f() is C().f() is C
+
+
+def test_a_method_object_does_not_bind_again():
+    async def f(*args):
+        return args
+
+    class C:
+        pass
+
+    import types
+
+    C.f = syncify(types.MethodType(f, 1))
+    assert C().f(2) == (1, 2)

@@ -190,3 +190,32 @@ def test_a_task_that_cancelled_itself_keeps_nothing(syncer):
     gone = asyncio.run(main())
     settle(syncer)
     assert gone() is None
+
+
+def test_a_task_that_cancelled_itself_and_failed_keeps_nothing(syncer):
+    @syncer
+    async def f():
+        raise ValueError
+
+    async def main():
+        async def caller(thing):
+            asyncio.current_task().cancel()
+            await f.aio()
+
+        thing = type("Thing", (), {})()
+        gone = weakref.ref(thing)
+        task = asyncio.create_task(caller(thing))
+        del thing
+        await asyncio.wait([task])
+        task.exception()
+        return gone
+
+    gc.collect()
+    gc.disable()
+    try:
+        gone = asyncio.run(main())
+        for _ in range(3):
+            syncer.run(asyncio.sleep(0))
+        assert gone() is None
+    finally:
+        gc.enable()

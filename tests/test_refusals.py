@@ -140,3 +140,27 @@ def test_an_error_of_the_loop_factory_reaches_the_caller_and_the_next_call_tries
     with pytest.raises(ZeroDivisionError):
         syncer(fine)()
     assert syncer(fine)() is None
+
+
+def test_a_class_is_refused_even_if_making_instances_is_async():
+    class Meta(type):
+        async def __call__(cls):
+            return super().__call__()
+
+    class Made(metaclass=Meta):
+        pass
+
+    with pytest.raises(TypeError, match=r"the class .*Made; decorate its async methods"):
+        syncify(Made)
+
+
+def test_a_wrapper_around_an_async_generator_is_named_one():
+    async def rows():
+        yield 1
+
+    @functools.wraps(rows)
+    def wrapper():
+        return rows()
+
+    with pytest.raises(TypeError, match="rows, an async generator; this release"):
+        syncify(wrapper)

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import inspect
 
 import pytest
@@ -140,3 +141,15 @@ def test_what_is_no_context(run):
     coroutine = echo(1)
     with pytest.raises(TypeError, match=r"takes a contextvars\.Context, got 'x'"):
         run(coroutine, context="x")
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_coroutine_refused_by_an_exit_does_not_complain_either(error):
+    def factory():
+        raise error
+
+    failing = Syncify("failing", loop_factory=factory)
+    for run in failing.run, failing.run.submit:
+        with pytest.raises(error):
+            run(asyncio.sleep(0))
+    gc.collect()

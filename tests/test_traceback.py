@@ -249,3 +249,76 @@ def test_a_syncer_of_its_own_name_is_no_library_frame():
     with pytest.raises(ValueError, match="deep") as caught:
         syncer(deep)(0)
     assert user_and_library(caught.value) == ["LIBRARY", "deep"]
+
+
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
+def test_frames_of_nested_calls_are_cut_on_the_own_loop_too(syncer, error):
+    @syncer
+    async def raises():
+        raise error
+
+    @syncer
+    async def middle():
+        await raises.aio()
+
+    async def main():
+        for awaitable in middle.aio(), syncer.run.aio(middle.aio()):
+            try:
+                await awaitable
+            except error as caught:
+                assert frames_of(caught) == ["main", "LIBRARY", "middle", "raises"]
+
+    syncer.run(main())
+
+
+def boom():
+    raise ValueError
+
+
+def test_frames_of_the_standard_library_between_the_users_are_cut(syncer, call):
+    @syncer
+    async def f():
+        await asyncio.to_thread(boom)
+
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        call(f)
+    assert user_and_library(caught.value) == ["LIBRARY", "f", "boom"]
+
+
+def test_frames_of_the_loop_between_the_users_are_cut(syncer, call):
+    @syncer
+    async def f():
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(boom, None)
+
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        call(f)
+    assert user_and_library(caught.value) == ["LIBRARY", "f", "boom"]
+
+
+def test_a_file_whose_name_begins_like_the_library_is_the_users(syncer):
+    namespace: dict = {}
+    exec(compile("async def plugin(): raise ValueError", LIBRARY + "_plugin.py", "exec"), namespace)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        syncer(namespace["plugin"])()
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "plugin"
+
+
+def test_a_frame_before_one_that_was_cut_keeps_its_place(syncer, other_syncer):
+    @other_syncer
+    async def raises():
+        raise ValueError
+
+    @syncer
+    async def f():
+        try:
+            await raises.aio()  # here
+        except ValueError as error:
+            kept = error
+        raise kept  # and here
+
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        f()
+    again, first = (frame for frame in traceback.extract_tb(caught.value.__traceback__) if frame.name == "f")
+    assert [again.line, first.line] == ["raise kept  # and here", "await raises.aio()  # here"]
+    assert first.end_colno - first.colno == len("await raises.aio()")

@@ -321,3 +321,49 @@ def test_a_loop_that_was_closed_is_an_error_and_no_hang():
         f.submit()
     loop._closed = False
     loop.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_exit_of_the_loop_factory_reaches_the_caller(error):
+    def factory():
+        raise error
+
+    with pytest.raises(error):
+        Syncify("exits", loop_factory=factory).get_loop()
+
+
+def test_a_call_tries_once_to_start_the_loop():
+    def factory():
+        made.append(1)
+        raise ZeroDivisionError
+
+    made = []
+    syncer = Syncify("once", loop_factory=factory)
+    with pytest.raises(ZeroDivisionError):
+        syncer(asyncio.sleep)(0)
+    assert len(made) == 1
+
+
+def test_a_loop_whose_thread_cannot_be_started_is_closed(monkeypatch):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    made = []
+    syncer = Syncify("no-thread", loop_factory=lambda: made.append(asyncio.new_event_loop()) or made[-1])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            syncer.get_loop()
+    assert made[0].is_closed()
+    assert syncer.run(asyncio.sleep(0, "works")) == "works"
+
+
+def test_a_failed_start_is_not_held_against_a_later_thread():
+    """The system gives the ids of threads that have ended to new ones."""
+    for _ in range(20):
+        makers = [lambda: 1 / 0, asyncio.new_event_loop]
+        syncer = Syncify("retried", loop_factory=lambda makers=makers: makers.pop(0)())
+        with pytest.raises(ZeroDivisionError):
+            syncer.get_loop()
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(syncer.run, asyncio.sleep(0, "works")).result(10) == "works"
