@@ -644,7 +644,10 @@ def test_a_call_whose_callers_loop_is_gone_ends_in_silence(syncer, loop_factory,
     assert not caplog.records
 
 
-def test_a_cancel_that_comes_too_late_has_the_error_of_the_coroutine_as_its_context(syncer, loop_factory):
+@pytest.mark.parametrize("message", [(), ("late",)])
+def test_a_cancel_that_comes_too_late_is_raised_at_once_with_the_coroutines_error_as_its_context(
+    syncer, loop_factory, message
+):
     error = ValueError("of the coroutine")
 
     @syncer
@@ -672,8 +675,8 @@ def test_a_cancel_that_comes_too_late_has_the_error_of_the_coroutine_as_its_cont
         while not waits.is_set():
             await asyncio.sleep(0)
         end.submit().result()  # blocks this loop, so that it cannot have been told
-        task.cancel("late")
+        task.cancel(*message)
         return await task
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        assert runner.run(main()) == (("late",), error)
+        assert runner.run(main()) == (message, error)

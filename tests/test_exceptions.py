@@ -148,30 +148,6 @@ def test_a_call_in_an_except_block_adds_what_is_handled_there_at_the_end_of_the_
     assert chain_of(call, f) == chain_of(native, raw()) == [ValueError, ZeroDivisionError, KeyError]
 
 
-def test_the_chain_of_contexts_makes_no_circle(syncer, call):
-    known = ValueError("raised before, and again inside")
-
-    @syncer
-    async def f():
-        try:
-            raise known
-        except ValueError:
-            raise KeyError  # noqa: B904
-
-    try:
-        raise known
-    except ValueError:
-        with pytest.raises(KeyError) as caught:
-            call(f)
-    seen = []
-    error = caught.value
-    while error is not None:
-        assert error not in seen
-        seen.append(error)
-        error = error.__context__
-    assert known in seen
-
-
 class Falsy(Exception):
     def __bool__(self):
         return False

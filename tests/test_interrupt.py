@@ -198,6 +198,11 @@ def test_a_handler_that_does_not_raise_disturbs_nothing(program):
 def test_ctrl_c_in_asyncio_run_cleans_up_too(program):
     running = program("""
         async def main():
+            async def tick():
+                while True:  # the loop of asyncio.run sleeps through a signal that comes just before it falls asleep
+                    await asyncio.sleep(0.01)
+
+            ticking = asyncio.create_task(tick())
             await job.aio()
 
         try:
@@ -377,3 +382,40 @@ def test_a_signal_handler_that_raises_while_async_code_makes_a_call(program):
     assert (code, err) == (0, "")
     assert out.splitlines()[-2:] == ["raised", "works"]
     assert out.splitlines()[:-2] in ([], ["waits", "cancelled", "cleaned"])
+
+
+def test_a_second_signal_that_does_not_wake_the_thread(program):
+    running = program("""
+        works()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # so the thread of the loop gets it
+        try:
+            job("stuck")
+        except KeyboardInterrupt:
+            print("raised", flush=True)
+        os._exit(0)
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    assert running.line() == "cancelled"
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == (0, "raised\n", "")
+
+
+def test_what_an_interrupt_has_as_its_context(program):
+    """The error of the cleanup, with the frames of the user only; the cancellation is none."""
+    running = program("""
+        import traceback
+        try:
+            job()
+        except KeyboardInterrupt as error:
+            print(error.__context__)
+        try:
+            job("fail")
+        except KeyboardInterrupt as error:
+            print([frame.name for frame in traceback.extract_tb(error.__context__.__traceback__)])
+    """)
+    assert running.line() == "waits"
+    running.process.send_signal(signal.SIGINT)
+    assert [running.line() for _ in range(4)] == ["cancelled", "cleaned", "None", "waits"]
+    running.process.send_signal(signal.SIGINT)
+    assert running.end() == (0, "cancelled\ncleaned\n['job']\n", "")

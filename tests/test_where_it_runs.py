@@ -367,3 +367,89 @@ def test_a_failed_start_is_not_held_against_a_later_thread():
             syncer.get_loop()
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(syncer.run, asyncio.sleep(0, "works")).result(10) == "works"
+
+
+def test_nobody_gets_the_loop_before_it_runs():
+    class Slow(asyncio.SelectorEventLoop):
+        def run_forever(self):
+            begun.set()
+            go.wait(10)
+            super().run_forever()
+
+    syncer = Syncify("slow", loop_factory=Slow)
+    begun, go = threading.Event(), threading.Event()
+    thread = threading.Thread(target=syncer.get_loop)
+    thread.start()
+    begun.wait(10)
+    thread.join(0.05)
+    assert thread.is_alive()
+    assert repr(syncer) == "<Syncify 'slow', not started>"
+    go.set()
+    thread.join(10)
+    assert syncer.get_loop().is_running()
+
+
+def test_a_forked_child_makes_no_call_of_its_parent(script):
+    program = script(
+        """
+        import asyncio, os, threading
+        from syncify import syncify
+
+        @syncify
+        async def note(x):
+            noted.append(x)
+
+        @syncify
+        async def hold():
+            held.set()
+            go.wait()
+
+        noted, held, go = [], threading.Event(), threading.Event()
+        in_flight = syncify(asyncio.sleep).submit(1000)
+        holder = hold.submit()
+        held.wait()
+        waiting = note.submit("parent")
+        child = os.fork()
+        if not child:
+            assert repr(syncify) == "<Syncify 'syncify', not started>"
+            note("child")
+            ok = noted == ["child"] and repr(syncify) == "<Syncify 'syncify', 0 calls in flight>"
+            os._exit(0 if ok else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        go.set()
+        waiting.result(10)
+        assert repr(syncify) == "<Syncify 'syncify', 1 calls in flight>"
+        print(noted)
+        """,
+        "-Wignore::DeprecationWarning",  # Python's own, about forking with threads
+    )
+    assert program.end() == (0, "['parent']\n", "")
+
+
+def test_a_child_forked_while_the_loop_is_being_started_starts_its_own(script):
+    program = script(
+        """
+        import asyncio, os, threading
+        from syncify import Syncify
+
+        def loop_factory():
+            if os.getpid() == parent:
+                begun.set()
+                go.wait()
+            return asyncio.new_event_loop()
+
+        parent, begun, go = os.getpid(), threading.Event(), threading.Event()
+        syncer = Syncify("forked", loop_factory=loop_factory)
+        thread = threading.Thread(target=syncer.get_loop)
+        thread.start()
+        begun.wait()
+        child = os.fork()
+        if not child:
+            os._exit(syncer.run(asyncio.sleep(0, 7)))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        go.set()
+        print(syncer.run(asyncio.sleep(0, 8)))
+        """,
+        "-Wignore::DeprecationWarning",  # Python's own, about forking with threads
+    )
+    assert program.end() == (0, "7\n8\n", "")

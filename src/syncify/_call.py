@@ -134,7 +134,7 @@ class Call:
 
     def discard(self, error: BaseException) -> None:
         """End a call whose coroutine is not going to be started."""
-        with contextlib.suppress(Exception):  # wrong arguments, for example: there is no coroutine then
+        with contextlib.suppress(BaseException):  # wrong arguments, for example: there is no coroutine then
             self._raw(*self._args, **self._kwargs).close()  # one that was handed in would warn "never awaited"
         self.error = error
         self._end()

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 # Of the attributes of a function, those that tell of a decorator below, or claim that what bears them is async; and the
 # name of a method here.
-_NOT_COPIED = {"__wrapped__", "_is_coroutine", "_is_coroutine_marker", "_is_coroutine_mark", "submit"}
+_NOT_COPIED = {"__wrapped__", "_is_coroutine", "_is_coroutine_marker", "submit"}
 
 
 class SyncFunction(Generic[P, R]):
