@@ -51,6 +51,29 @@ class Job:
         return wait()
 
 
+class Told:
+    """A coroutine function that waits until it is told to end, with a value or an error."""
+
+    def __init__(self, syncer, error=None):
+        self.waits = threading.Event()
+        event = asyncio.Event()
+
+        async def wait():
+            self.waits.set()
+            await event.wait()
+            if error is not None:
+                raise error
+            return "value"
+
+        async def end():
+            event.set()
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        self.aio = syncer(wait).aio
+        self.end = syncer(end)
+
+
 @pytest.fixture
 def run(loop_factory):
     def run(coroutine):
@@ -288,26 +311,13 @@ def test_a_task_that_has_cancelled_itself_gets_the_result_of_what_does_not_suspe
 
 def test_a_cancel_that_comes_too_late_for_the_coroutine_is_not_lost(syncer, run):
     """The coroutine has ended, but the task that awaits it does not know yet."""
-
-    @syncer
-    async def ends_when_told():
-        began.set()
-        await event.wait()
-        return "value"
-
-    @syncer
-    async def end():
-        event.set()
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    event, began = asyncio.Event(), threading.Event()
+    told = Told(syncer)
 
     async def main():
-        task = asyncio.create_task(ends_when_told.aio())
-        while not began.is_set():
+        task = asyncio.create_task(told.aio())
+        while not told.waits.is_set():
             await asyncio.sleep(0)
-        end()  # blocks this loop, so that it cannot have been told
+        told.end()  # blocks this loop, so that it cannot have been told
         task.cancel("late")
         with pytest.raises(asyncio.CancelledError, match="late"):
             await task
@@ -468,40 +478,24 @@ def test_somebody_who_cancels_all_tasks_of_the_loop_leaves_no_caller_waiting():
 
 @pytest.mark.parametrize("late_for", ["the value", "the error"])
 def test_a_cancel_that_comes_too_late_is_not_lost_on_a_caller_that_catches_the_error(syncer, run, late_for):
-    @syncer
-    async def ends_when_told():
-        began.set()
-        await event.wait()
-        if late_for == "the error":
-            raise ValueError("of the coroutine")
-
-    @syncer
-    async def end():
-        event.set()
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    event, began = asyncio.Event(), threading.Event()
-
-    async def main():
+    async def main(told):
         async def caller():
             try:
-                await ends_when_told.aio()
+                await told.aio()
             except ValueError:
                 pass
             await asyncio.Event().wait()  # where it would wait for ever, if the cancel were lost
 
         task = asyncio.create_task(caller())
-        while not began.is_set():
+        while not told.waits.is_set():
             await asyncio.sleep(0)
-        await asyncio.wrap_future(end.submit())
+        await asyncio.wrap_future(told.end.submit())
         task.cancel("late")
         with pytest.raises(asyncio.CancelledError, match="late"):
             await asyncio.wait_for(task, 10)
 
     for _ in range(20):
-        event, began = asyncio.Event(), threading.Event()
-        run(main())
+        run(main(Told(syncer, ValueError("of the coroutine") if late_for == "the error" else None)))
 
 
 def test_a_cancel_that_a_task_sent_itself_is_due_after_an_error_too(syncer, run_anywhere):
@@ -542,28 +536,15 @@ def test_a_cancel_that_a_task_sent_itself_strikes_at_the_first_suspension(syncer
 
 def test_a_cancel_that_finds_the_coroutine_ended_is_not_lost(syncer):
     """It has been handled on the background loop before the caller's task knows of the end."""
-
-    @syncer
-    async def ends_when_told():
-        waits.set()
-        await event.wait()
-        return "value"
-
-    @syncer
-    async def end():
-        event.set()
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    event, waits = asyncio.Event(), threading.Event()
+    told = Told(syncer)
 
     async def main():
-        task = asyncio.create_task(ends_when_told.aio())
-        while not waits.is_set():
+        task = asyncio.create_task(told.aio())
+        while not told.waits.is_set():
             await asyncio.sleep(0)
-        end.submit().result()  # blocks this loop, so that it cannot have been told
+        told.end.submit().result()  # blocks this loop, so that it cannot have been told
         task.cancel("late")
-        end.submit().result()  # after the cancel
+        told.end.submit().result()  # after the cancel
         with pytest.raises(asyncio.CancelledError, match="late"):
             await task
         assert task.cancelling() == 1
@@ -649,32 +630,19 @@ def test_a_cancel_that_comes_too_late_is_raised_at_once_with_the_coroutines_erro
     syncer, loop_factory, message
 ):
     error = ValueError("of the coroutine")
-
-    @syncer
-    async def fails_when_told():
-        waits.set()
-        await event.wait()
-        raise error
-
-    @syncer
-    async def end():
-        event.set()
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    waits, event = threading.Event(), asyncio.Event()
+    told = Told(syncer, error)
 
     async def main():
         async def caller():
             try:
-                await fails_when_told.aio()
+                await told.aio()
             except asyncio.CancelledError as late:
                 return late.args, late.__context__
 
         task = asyncio.create_task(caller())
-        while not waits.is_set():
+        while not told.waits.is_set():
             await asyncio.sleep(0)
-        end.submit().result()  # blocks this loop, so that it cannot have been told
+        told.end.submit().result()  # blocks this loop, so that it cannot have been told
         task.cancel(*message)
         return await task
 

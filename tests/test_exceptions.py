@@ -122,30 +122,31 @@ def test_the_same_exception_object_raised_again_and_again_does_not_grow(syncer, 
     assert len(depths) == 1
 
 
+def chain_in_except_block(function, *args):
+    try:
+        raise KeyError
+    except KeyError:
+        try:
+            function(*args)
+        except ValueError as error:
+            chain = []
+            while error is not None:
+                chain.append(type(error))
+                error = error.__context__
+            return chain
+
+
+async def fails_in_except_block(self=None):
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        raise ValueError  # noqa: B904
+
+
 def test_a_call_in_an_except_block_adds_what_is_handled_there_at_the_end_of_the_chain(syncer, call):
-    async def raw():
-        try:
-            raise ZeroDivisionError
-        except ZeroDivisionError:
-            raise ValueError  # noqa: B904
-
-    f = syncer(raw)
-    native = syncer.run
-
-    def chain_of(function, *args):
-        try:
-            raise KeyError
-        except KeyError:
-            try:
-                function(*args)
-            except ValueError as error:
-                chain = []
-                while error is not None:
-                    chain.append(type(error))
-                    error = error.__context__
-                return chain
-
-    assert chain_of(call, f) == chain_of(native, raw()) == [ValueError, ZeroDivisionError, KeyError]
+    expected = [ValueError, ZeroDivisionError, KeyError]
+    assert chain_in_except_block(call, syncer(fails_in_except_block)) == expected
+    assert chain_in_except_block(syncer.run, fails_in_except_block()) == expected
 
 
 class Falsy(Exception):
@@ -189,27 +190,6 @@ def test_exceptions_with_ideas_of_their_own(syncer, call, kind, suspends):
     with pytest.raises(kind) as caught:
         call(f)
     assert caught.value is error
-
-
-def chain_in_except_block(function, *args):
-    try:
-        raise KeyError
-    except KeyError:
-        try:
-            function(*args)
-        except ValueError as error:
-            chain = []
-            while error is not None:
-                chain.append(type(error))
-                error = error.__context__
-            return chain
-
-
-async def fails_in_except_block(self=None):
-    try:
-        raise ZeroDivisionError
-    except ZeroDivisionError:
-        raise ValueError  # noqa: B904
 
 
 def test_a_method_and_run_in_an_except_block_keep_the_chain_too(syncer, call):

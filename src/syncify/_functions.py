@@ -110,16 +110,11 @@ class SyncFunction(Generic[P, R]):
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else SyncMethod(self, instance)
 
-    # Made when somebody asks: a signature takes longer than all the rest of a decoration, and may name types that are
-    # not defined yet.
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self._syncify_raw)
-
     @property
     def __wrapped__(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        """Makes the coroutine itself, for no loop yet."""
+        """Makes the coroutine itself, for no loop yet. It also bears the signature, which `inspect` looks for here."""
+        # Made when somebody asks: a signature takes longer than all the rest of a decoration, and may name types that
+        # are not defined yet.
         return _plain(self._syncify_raw)
 
     if not TYPE_CHECKING:  # or every attribute would exist for type checkers
@@ -203,10 +198,6 @@ class SyncMethod(Generic[P, R]):
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         function = self.__func__
         return submit(function._syncify_background, function._syncify_raw, (self.__self__, *args), kwargs)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.__wrapped__)
 
     @property
     def __wrapped__(self) -> Callable[P, Coroutine[Any, Any, R]]:
