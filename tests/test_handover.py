@@ -231,9 +231,9 @@ def test_a_task_factory_that_returns_no_task_is_the_callers_error_and_no_hang(lo
         return loop
 
     f = Syncify("no-task", loop_factory=make_loop)(asyncio.sleep)
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="task factory"):
         f(0)
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="task factory"):
         f.submit(0).result(10)
 
 

@@ -4,15 +4,21 @@ import asyncio
 import contextlib
 import contextvars
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 
 from ._loop import BackgroundLoop
 from ._traceback import context_of, keep_context, shorten
 
-__all__ = ("Call", "Raw")
+__all__ = ("Call", "Raw", "Taker", "create_task")
 
-Raw: TypeAlias = Callable[..., Coroutine[Any, Any, Any]]
+Raw: TypeAlias = Callable[..., Any]  # which returns an awaitable
+
+
+class Taker(Protocol):
+    """Something that takes calls into a task of its own, one after another."""
+
+    def take(self, call: "Call") -> None: ...
 
 
 class Call:
@@ -29,12 +35,13 @@ class Call:
         "_context",
         "_kwargs",
         "_raised",
-        "_raw",
+        "_taker",
         "_task",
         "abandoned",
         "background",
         "done",
         "error",
+        "raw",
         "value",
     )
 
@@ -45,14 +52,17 @@ class Call:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         context: contextvars.Context | None = None,
+        taker: Taker | None = None,
     ) -> None:
         self.background = background
-        self._raw = raw
+        self.raw = raw
         self._args = args
         self._kwargs = kwargs
-        # A context can be entered once at a time, so every call needs one of its own, or one that nobody else uses.
-        self._borrowed = context is not None
-        self._context = contextvars.copy_context() if context is None else context
+        self._taker = taker
+        if taker is None:
+            # A context can be entered once at a time, so every call needs one of its own, or one nobody else uses.
+            self._borrowed = context is not None
+            self._context = contextvars.copy_context() if context is None else context
         self._task: asyncio.Task[None] | None = None
         self._begun = False
         self.abandoned = False  # by a caller that could not even post a cancellation
@@ -84,27 +94,30 @@ class Call:
     # The rest runs on the background loop, where it is posted in this order: start, then any number of cancels.
 
     def start(self) -> None:
-        loop = self.background.loop
-        assert loop is not None
         if self.done:
             return
         if self.abandoned:
             self.discard(asyncio.CancelledError())
             return
-        trip = self._trip()
         try:
-            if self._borrowed:
-                # Entered for a moment: if somebody else has, that is an error here. In the first step of the task it
-                # would be one that nobody sees, and the caller would wait for ever.
-                self._context.run(lambda: None)
-            task = _create_task(trip, loop, self._context, self._raw.__qualname__)
-            if not self._begun:
-                # It starts at the loop's next turn. Cancelled before that, with all tasks of the loop, it never does.
-                task.add_done_callback(self._end_unbegun, context=self.background.context)
+            if self._taker is None:
+                self._start_task()
+            else:
+                self._taker.take(self)
         except BaseException as error:
-            trip.close()
             self.discard(error)
-            return
+
+    def _start_task(self) -> None:
+        loop = self.background.loop
+        assert loop is not None
+        if self._borrowed:
+            # Entered for a moment: if somebody else has, that is an error here. In the first step of the task it
+            # would be one that nobody sees, and the caller would wait for ever.
+            self._context.run(lambda: None)
+        task = create_task(self._trip(), loop, self._context, self.raw.__qualname__)
+        if not self._begun:
+            # It starts at the loop's next turn. Cancelled before that, with all tasks of the loop, it never does.
+            task.add_done_callback(self._end_unbegun, context=self.background.context)
         if not self.done:
             self._task = task
             self.background.calls.add(self)
@@ -117,33 +130,37 @@ class Call:
         """
         self._begun = True
         try:
-            self.value = await self._raw(*self._args, **self._kwargs)
+            self.value = await self.raw(*self._args, **self._kwargs)
         except BaseException as error:
             self.error = error
-        self._end()
-
-    def _end(self) -> None:
-        if self._task is not None:
-            self.background.calls.discard(self)
-        self.done = True
-        self.wake()
+        self.end()
 
     def _end_unbegun(self, task: asyncio.Task[None]) -> None:
         if not self.done:
             self.discard(asyncio.CancelledError())
 
+    def end(self) -> None:
+        """Tell the caller that the outcome is there."""
+        if self._task is not None:
+            self.background.calls.discard(self)
+        self.done = True
+        self.wake()
+
     def discard(self, error: BaseException) -> None:
         """End a call whose coroutine is not going to be started."""
-        with contextlib.suppress(BaseException):  # wrong arguments, for example: there is no coroutine then
-            self._raw(*self._args, **self._kwargs).close()  # one that was handed in would warn "never awaited"
+        if self._taker is None:
+            with contextlib.suppress(BaseException):  # wrong arguments, for example: there is no coroutine then
+                coroutine: Any = self.make_awaitable()
+                coroutine.close()  # one that was handed in would warn "never awaited"
         self.error = error
-        self._end()
+        self.end()
 
     def cancel_task(self, message: object = None) -> bool:
         """Cancel the coroutine, and return whether it was there to take notice."""
+        if self.done:
+            return False
         if self._task is None:
-            if not self.done:
-                self.discard(asyncio.CancelledError())  # the caller was interrupted before it could post the start
+            self.discard(asyncio.CancelledError())  # the caller was interrupted before it could post the start
             return False
         if not self._begun:
             # Awaited natively, it would run up to where it first suspends, and be cancelled there.
@@ -151,14 +168,33 @@ class Call:
             return False
         return self._task.cancel(message)
 
+    # What the task of a conversation needs of the calls that it takes.
 
-def _create_task(
+    def taken(self, task: "asyncio.Task[None] | None", begun: bool) -> None:
+        """Note the task that this runs in, and whether that has begun."""
+        self._task = task
+        self._begun = begun
+
+    def make_awaitable(self) -> Awaitable[Any]:
+        """Call what is to be called."""
+        return self.raw(*self._args, **self._kwargs)  # type: ignore[no-any-return]
+
+
+def create_task(
     coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, context: contextvars.Context, name: str
 ) -> asyncio.Task[None]:
-    if loop.get_task_factory() is not None:
-        return loop.create_task(coroutine, name=name, context=context)
-    # Started eagerly, a coroutine that never suspends is done when this returns.
-    return asyncio.Task(coroutine, loop=loop, name=name, context=context, **_EAGER)
+    """Start the coroutine in a task, and close it if that fails."""
+    try:
+        if loop.get_task_factory() is not None:
+            task = loop.create_task(coroutine, name=name, context=context)
+            if not asyncio.isfuture(task):
+                raise TypeError(f"the task factory of the loop has to return a task, got {task!r}")
+            return task
+        # Started eagerly, a coroutine that never suspends is done when this returns.
+        return asyncio.Task(coroutine, loop=loop, name=name, context=context, **_EAGER)
+    except BaseException:
+        coroutine.close()
+        raise
 
 
 _EAGER: Any = {"eager_start": True} if sys.version_info >= (3, 12) else {}

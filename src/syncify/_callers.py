@@ -7,9 +7,9 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from ._call import Call, Raw
+from ._call import Call, Raw, Taker
 from ._deadlock import refuse_deadlock
 from ._loop import STEP, BackgroundLoop
 from ._traceback import context_of, keep_context, shorten
@@ -17,6 +17,10 @@ from ._traceback import context_of, keep_context, shorten
 __all__ = ("AwaitedCall", "BlockingCall", "submit")
 
 R = TypeVar("R")
+
+
+# What a coroutine may answer to a cancellation: an async generator may return, too.
+_NO_FAILURE = (asyncio.CancelledError, StopAsyncIteration, type(None))
 
 
 class BlockingCall(Call):
@@ -45,7 +49,7 @@ class BlockingCall(Call):
                 background.post(self.cancel_task)
                 while not lock.acquire(True, STEP):  # a second interrupt leaves the coroutine to itself
                     _check_threads_run()
-            if not isinstance(self.error, asyncio.CancelledError | None) and interrupt.__context__ is None:
+            if not isinstance(self.error, _NO_FAILURE) and interrupt.__context__ is None:
                 interrupt.__context__ = self.take_error()  # what went wrong in the cleanup
             raise
 
@@ -67,8 +71,10 @@ class AwaitedCall(Call):
 
     __slots__ = (
         "_asyncio_future_blocking",
+        "_cancelled_before",
         "_cancelled_by",
         "_interrupt",
+        "_kept",
         "_loop",
         "_message",
         "_reached",
@@ -85,8 +91,9 @@ class AwaitedCall(Call):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         context: contextvars.Context | None = None,
+        taker: Taker | None = None,
     ) -> None:
-        super().__init__(background, raw, args, kwargs, context)
+        super().__init__(background, raw, args, kwargs, context, taker)
         self._loop = loop
         self._wakeup: tuple[Callable[..., object], contextvars.Context] | None = None
         self._together: list[Callable[[], object]] | None = None
@@ -95,6 +102,7 @@ class AwaitedCall(Call):
         self._cancelled_by: asyncio.Task[Any] | None = None  # the task that sent the last of them
         self._message: object = None
         self._reached = 0  # those of them that came before the coroutine had ended
+        self._kept = 0  # those of these that the coroutine did not take back
 
     def __await__(self) -> Generator[Any, None, None]:
         if self.background.loop is None:
@@ -116,9 +124,8 @@ class AwaitedCall(Call):
         """Make the caller's task look as if the coroutine had run in it."""
         task = asyncio.current_task()
         assert task is not None
-        if self._task is not None:
-            for _ in range(self._reached - self._task.cancelling()):
-                task.uncancel()  # as the coroutine did to its own task
+        for _ in range(self._reached - self._kept):
+            task.uncancel()  # as the coroutine did to its own task
         if self._requested > self._reached:
             # The coroutine had ended when the last cancellation came, but that is not lost.
             if self._cancelled_by is task:
@@ -134,6 +141,8 @@ class AwaitedCall(Call):
         self._cancelled_by = None
 
     def wake(self) -> None:
+        if self._reached and self._task is not None:
+            self._kept = self._task.cancelling() - self._cancelled_before
         waiting, self._wakeup = self._wakeup, None  # holds the task, which may come to hold what holds this call
         if waiting is not None:
             wakeup, context = waiting
@@ -143,6 +152,8 @@ class AwaitedCall(Call):
                 pass  # the caller's loop is closed: nobody is waiting any more
 
     def cancel_task(self, message: object = None) -> bool:
+        if not self._reached and self._task is not None:
+            self._cancelled_before = self._task.cancelling()  # in a conversation, by earlier calls
         reached = super().cancel_task(message)
         self._reached += reached
         return reached
@@ -198,17 +209,18 @@ class AwaitedCall(Call):
                 self.background.post(self.cancel_task)
             except BaseException:  # nothing will come back from there
                 self.abandoned = True
-                self._end()
+                self.end()
 
 
 class _SubmittedCall(Call):
     """The caller holds a `concurrent.futures.Future`."""
 
-    __slots__ = ("_future",)
+    __slots__ = ("_adapt", "_future")
 
-    def __init__(self, future: "_Future[Any]", *call: Any) -> None:
+    def __init__(self, future: "_Future[Any]", adapt: "Adapt", *call: Any) -> None:
         super().__init__(*call)
         self._future: _Future[Any] | None = future
+        self._adapt = adapt
 
     def start(self) -> None:
         if self._future is not None and self._future.cancelled():
@@ -227,7 +239,7 @@ class _SubmittedCall(Call):
             if not future.set_running_or_notify_cancel():
                 pass
             elif error is None:
-                future.set_result(value)
+                future.set_result(self._adapt(self.background, value))
             else:
                 future.set_exception(error)
         except BaseException as raised:  # SystemExit, by a callback of the future; the future itself has its outcome
@@ -262,19 +274,23 @@ class _Future(concurrent.futures.Future[R]):
 
     def _check_deadlock(self, method: str, timeout: float | None) -> None:
         if timeout is None and not self.done():
-            refuse_deadlock(self._background, f"{method}() of a submitted call", "asyncio.wrap_future(future)")
+            refuse_deadlock(self._background, f"{method}() of a submitted call", "await asyncio.wrap_future(future)")
+
+
+Adapt: TypeAlias = Callable[[BackgroundLoop, Any], Any]
 
 
 def submit(
+    adapt: Adapt,
     background: BackgroundLoop,
     raw: Raw,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     context: contextvars.Context | None = None,
 ) -> concurrent.futures.Future[Any]:
-    """Start the call and return its future."""
+    """Start the call and return its future. Its result is what `adapt` makes of what the coroutine returns."""
     future: _Future[Any] = _Future(background)
-    call = _SubmittedCall(future, background, raw, args, kwargs, context)
+    call = _SubmittedCall(future, adapt, background, raw, args, kwargs, context)
     future.add_done_callback(call.follow)
     background.post(call.start)
     return future

@@ -9,18 +9,19 @@ from ._loop import BackgroundLoop, running_loop
 __all__ = ("check_blocking", "refuse_deadlock")
 
 
-def check_blocking(background: BackgroundLoop, name: str) -> None:
-    """Raise or warn where a loop runs in this thread.
+def check_blocking(background: BackgroundLoop, name: str, form: str = "await {}.aio(...)") -> None:
+    """Raise or warn where a loop runs in this thread. `form` is how async code is to write the call.
 
     To be called by what the user has called, since the warning counts frames.
     """
     name = name.rpartition("<locals>.")[2]  # what can be written
-    refuse_deadlock(background, f"{name}()", f"{name}.aio(...)")
+    instead = form.format(name)
+    refuse_deadlock(background, f"{name}()", instead)
     if background.blocking == "allow" or (background.blocking == "warn" and _in_ipython()):
         return
     message = (
         f"{name}() blocks the event loop that runs in this thread: nothing else on it moves until the call returns. "
-        f"Write `await {name}.aio(...)`, or allow it with Syncify(blocking='allow')."
+        f"Write `{instead}`, or allow it with Syncify(blocking='allow')."
     )
     if background.blocking == "error":
         raise BlockingCallWarning(message)
@@ -32,7 +33,7 @@ def refuse_deadlock(background: BackgroundLoop, call: str, instead: str) -> None
     if background.loop is not None and running_loop() is background.loop:
         raise DeadlockError(
             f"Deadlock detected: {call} was called on the background loop {background.name!r}, which would have to run "
-            f"it while it waits for it. Write `await {instead}` instead."
+            f"it while it waits for it. Write `{instead}` instead."
         )
 
 

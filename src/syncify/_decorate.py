@@ -1,42 +1,99 @@
 """Decides what may be decorated and what becomes of it, and tells of everything else what would do."""
 
+import contextlib
 import functools
 import inspect
 import sys
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any
 
 from ._call import Raw
-from ._functions import SyncClassMethod, SyncFunction, SyncMethod, SyncStaticMethod
+from ._context_managers import make_managers
+from ._factories import ClassMethodFactory, Factory, StaticMethodFactory
+from ._functions import SyncClassMethod, SyncFunction, SyncStaticMethod
+from ._generators import make_async_generator
 from ._loop import BackgroundLoop
+from ._prefetch import make_generator
+from ._wrapper import BoundWrapper, ClassMethodWrapper, Wrapper
 
 __all__ = ("decorate",)
 
-Decorated = SyncFunction[..., Any] | SyncClassMethod[..., Any]
 
-
-def decorate(background: BackgroundLoop, function: Any) -> Decorated:
+def decorate(background: BackgroundLoop, function: Any, *, prefetch: int | None, context_manager: bool) -> Any:
     """Return what calls `function` on the background loop; raise TypeError where it is not async."""
     if isinstance(function, classmethod):
-        return SyncClassMethod(background, _coroutine_function(function.__func__))
+        wrapper = _wrap(background, function.__func__, False, prefetch, context_manager)
+        return (SyncClassMethod if isinstance(wrapper, SyncFunction) else ClassMethodFactory)(wrapper)
     if isinstance(function, staticmethod):
-        return SyncStaticMethod(background, _coroutine_function(function.__func__))
-    raw = _coroutine_function(function)
+        return _wrap(background, function.__func__, True, prefetch, context_manager)
     # As an attribute of a class it is to bind where it would have by itself.
-    binds = hasattr(type(function), "__get__") and not isinstance(function, _UNBOUND)
-    return (SyncFunction if binds else SyncStaticMethod)(background, raw)
+    static = isinstance(function, _UNBOUND) or not hasattr(type(function), "__get__")
+    return _wrap(background, function, static, prefetch, context_manager)
 
 
 _UNBOUND = (MethodType, functools.partial) if sys.version_info < (3, 14) else MethodType
 
 
+def _wrap(
+    background: BackgroundLoop, function: Any, static: bool, prefetch: int | None, context_manager: bool
+) -> Wrapper:
+    inner = _innermost(function)
+    if context_manager or _is_context_manager_function(inner):
+        if prefetch is not None:
+            raise TypeError(f"prefetch is for async generators. Got {_name(function)}, which makes a context manager")
+        if context_manager:
+            _check_declared(function, inner)
+        raw = _named(function)
+        # What is not from contextlib may ask for the running loop when it is made, so it is made when it is entered.
+        make, make_async = make_managers(background, raw, at_once=not context_manager)
+        return (StaticMethodFactory if static else Factory)(background, raw, make, make_async)
+    if _is(inspect.isasyncgenfunction, inner):
+        raw = _named(function)
+        return (StaticMethodFactory if static else Factory)(
+            background, raw, make_generator(background, raw, prefetch), make_async_generator(background, raw)
+        )
+    if prefetch is not None:
+        raise TypeError(f"prefetch is for async generators. Got {_name(function)}, which is none")
+    if _is(inspect.iscoroutinefunction, inner):
+        return (SyncStaticMethod if static else SyncFunction)(background, _coroutine_function(function))
+    raise TypeError(
+        "Syncify can only be applied to async functions, async generators, async classmethods or staticmethods. "
+        f"Got {_describe(function)}"
+    )
+
+
+def _is(kind: Callable[[Any], bool], function: Any) -> bool:
+    """Tell whether the function, or the `__call__` of an object, is of a kind of `inspect`."""
+    if isinstance(function, type) or not callable(function):
+        return False
+    try:
+        return kind(function) or kind(type(function).__call__)
+    except Exception:  # of an object whose attributes are not what they should be
+        return False
+
+
+def _is_context_manager_function(function: Any) -> bool:
+    """Tell whether `contextlib.asynccontextmanager` has made it."""
+    return type(function) is FunctionType and function.__code__ is _HELPER
+
+
+_HELPER = contextlib.asynccontextmanager(decorate).__code__  # all that it makes have this code
+
+
+def _check_declared(function: Any, inner: Any) -> None:
+    if not callable(inner):
+        raise TypeError(f"context_manager=True is for functions. Got {_describe(function)}")
+    for kind in inspect.iscoroutinefunction, inspect.isasyncgenfunction:
+        if _is(kind, inner):
+            raise TypeError(
+                "context_manager=True is for plain functions that return an async context manager. "
+                f"Got {_name(function)}, which is async; write @asynccontextmanager below, over an async generator"
+            )
+
+
 def _coroutine_function(function: Any) -> Raw:
     """Return the function if a call of it just makes a coroutine, and else a coroutine function around it."""
-    if not _is_async(function):
-        raise TypeError(
-            "Syncify can only be applied to async functions, async generators, async classmethods or staticmethods. "
-            f"Got {_describe(function)}"
-        )
     called = function.__func__ if type(function) is MethodType else function
     if type(called) is FunctionType and called.__code__.co_flags & inspect.CO_COROUTINE:
         return function  # type: ignore[no-any-return]
@@ -44,6 +101,21 @@ def _coroutine_function(function: Any) -> Raw:
     async def call(*args: Any, **kwargs: Any) -> Any:
         return await function(*args, **kwargs)
 
+    return _name_after(call, function)
+
+
+def _named(function: Any) -> Raw:
+    """Return the function if it has a name and all else that functions have, and else a function around it."""
+    if type(function.__func__ if type(function) is MethodType else function) is FunctionType:
+        return function  # type: ignore[no-any-return]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return _name_after(call, function)
+
+
+def _name_after(call: Raw, function: Any) -> Raw:
     inner = _innermost(function)
     call.__name__ = call.__qualname__ = str(type(inner).__name__)
     for name in "__module__", "__name__", "__qualname__", "__doc__":
@@ -65,32 +137,25 @@ def _innermost(function: Any) -> Any:
             return function
 
 
-def _is_async(function: Any) -> bool:
-    """A coroutine function, something marked as one, or an object whose `__call__` is one."""
-    function = _innermost(function)
-    if isinstance(function, type) or not callable(function):
-        return False
-    try:
-        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-    except Exception:  # of an object whose attributes are not what they should be
-        return False
+def _name(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 def _describe(function: Any) -> str:
     """Tell what was decorated, and what to write instead."""
     try:
-        return _advise(function, getattr(function, "__qualname__", None) or repr(function))
+        return _advise(function, _name(function))
     except Exception:  # of an object that does not even tell what it is
         return f"an object of type {type(function).__name__}, which is not async; decorate an `async def`"
 
 
 def _advise(function: Any, name: str) -> str:
-    if isinstance(function, SyncFunction | SyncMethod | SyncClassMethod):
+    if isinstance(function, Wrapper | BoundWrapper | ClassMethodWrapper):
         return f"{name}, which has been syncified already; use it as it is"
-    if inspect.isasyncgenfunction(inspect.unwrap(function) if isinstance(function, FunctionType) else function):
-        return f"{name}, an async generator; this release takes coroutine functions only"
+    if isinstance(function, FunctionType) and inspect.isasyncgenfunction(inspect.unwrap(function)):
+        return f"{name}, a plain function around an async generator; decorate the async generator, below that wrapper"
     if isinstance(function, type):
-        return f"the class {name}; decorate its async methods, one by one"
+        return f"the class {name}; decorate its async methods, one by one{_if_context_manager(function)}"
     if inspect.isawaitable(function):
         return (
             f"{name}, which has been called already; decorate the function, or write `syncify.run(...)` around the call"
@@ -106,6 +171,12 @@ def _advise(function: Any, name: str) -> str:
     if callable(function):
         return (
             f"{name}, which is not async; write `async def` before its name, or, if it returns an awaitable, "
-            f"`syncify.run({name}(...))`"
+            f"`syncify.run({name}(...))`, or, if it returns an async context manager, `@syncify(context_manager=True)`"
         )
     return f"{name}, which is no function; decorate an `async def`"
+
+
+def _if_context_manager(cls: type) -> str:
+    if not hasattr(cls, "__aenter__"):
+        return ""
+    return ". For a `with` of its own, let it inherit from SyncContextManager"

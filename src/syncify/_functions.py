@@ -1,17 +1,18 @@
-"""What a decorated function becomes: callable from plain code, with `.aio` and `.submit` beside it."""
+"""What a decorated coroutine function becomes: callable from plain code, with `.aio` and `.submit` beside it."""
 
 import functools
-import inspect
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._call import Raw
 from ._callers import AwaitedCall, BlockingCall, submit
 from ._deadlock import check_blocking
 from ._loop import BackgroundLoop, running_loop
 from ._traceback import shorten
+from ._views import async_view, view
+from ._wrapper import BoundWrapper, ClassMethodWrapper, Wrapper, bound_doc
 
 __all__ = ("SyncClassMethod", "SyncFunction", "SyncMethod", "SyncStaticMethod")
 
@@ -22,26 +23,13 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-# Of the attributes of a function, those that tell of a decorator below, or claim that what bears them is async; and the
-# name of a method here.
-_NOT_COPIED = {"__wrapped__", "_is_coroutine", "_is_coroutine_marker", "submit"}
-
-
-class SyncFunction(Generic[P, R]):
+class SyncFunction(Wrapper, Generic[P, R]):
     """A decorated function. As an attribute of a class it binds to instances, as functions do."""
 
-    # All other attributes are the user's, so these have names that nobody else would choose.
-    __slots__ = ("__dict__", "__weakref__", "_syncify_aio", "_syncify_background", "_syncify_raw")
+    __slots__ = ()
 
     def __init__(self, background: BackgroundLoop, raw: Raw) -> None:
-        self._syncify_background = background
-        self._syncify_raw = raw
-        self._syncify_aio = _make_aio(background, raw)
-        self.__dict__.update({k: v for k, v in raw.__dict__.items() if k not in _NOT_COPIED})
-        self.__module__ = raw.__module__
-        self.__name__: str = raw.__name__
-        self.__qualname__: str = raw.__qualname__
-        self.__doc__ = raw.__doc__
+        super().__init__(background, raw, _make_aio(background, raw))
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the coroutine on the background loop, and wait for it.
@@ -69,7 +57,7 @@ class SyncFunction(Generic[P, R]):
                 raise call.take_error()
             finally:
                 call.keep_context()
-        return call.value  # type: ignore[no-any-return]
+        return view(background, call.value)  # type: ignore[no-any-return]
 
     @property
     def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -90,7 +78,7 @@ class SyncFunction(Generic[P, R]):
             at once, and cancels the coroutine without waiting for its cleanup. On the background loop `result()` and
             `exception()` raise DeadlockError, unless the future is done or a timeout is given.
         """
-        return submit(self._syncify_background, self._syncify_raw, args, kwargs)
+        return submit(view, self._syncify_background, self._syncify_raw, args, kwargs)
 
     # The types of `self` are spelled as callables, which is how a type checker can take the first parameter off. To it
     # a decorated method, class method and static method are this one class, so each has its overload.
@@ -112,23 +100,7 @@ class SyncFunction(Generic[P, R]):
 
     @property
     def __wrapped__(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        """Makes the coroutine itself, for no loop yet. It also bears the signature, which `inspect` looks for here."""
-        # Made when somebody asks: a signature takes longer than all the rest of a decoration, and may name types that
-        # are not defined yet.
-        return _plain(self._syncify_raw)
-
-    if not TYPE_CHECKING:  # or every attribute would exist for type checkers
-
-        def __getattr__(self, name: str) -> Any:
-            if name == "__annotations__":  # not copied, since Python 3.14 evaluates them at the first look
-                return self._syncify_raw.__annotations__
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-
-    def __reduce__(self) -> str:
-        return self.__qualname__  # pickled by reference, and copied as itself, like a function
-
-    def __repr__(self) -> str:
-        return f"<syncified function {self.__qualname__} at {id(self):#x}>"
+        return super().__wrapped__
 
 
 class SyncStaticMethod(SyncFunction[P, R]):
@@ -140,45 +112,27 @@ class SyncStaticMethod(SyncFunction[P, R]):
         return self
 
 
-class SyncClassMethod(Generic[P, R]):
+class SyncClassMethod(ClassMethodWrapper, Generic[P, R]):
     """A decorated class method, which is callable once it is bound to a class."""
 
-    __slots__ = ("__dict__", "__weakref__", "_syncify_function")
-
-    def __init__(self, background: BackgroundLoop, raw: Raw) -> None:
-        self._syncify_function: SyncFunction[..., R] = SyncFunction(background, raw)
-        self.__doc__ = raw.__doc__
+    __slots__ = ()
 
     def __get__(self, instance: Any, owner: Any = None) -> "SyncMethod[P, R]":
-        return SyncMethod(self._syncify_function, type(instance) if owner is None else owner)
+        return super().__get__(instance, owner)  # type: ignore[no-any-return]
 
     @property
     def __func__(self) -> SyncFunction[..., R]:
-        return self._syncify_function
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._syncify_function, name)
-
-    def __reduce__(self) -> str:
-        return self._syncify_function.__qualname__
-
-    def __repr__(self) -> str:
-        return f"<syncified class method {self._syncify_function.__qualname__} at {id(self):#x}>"
+        return self._syncify_function  # type: ignore[no-any-return]
 
 
-class SyncMethod(Generic[P, R]):
-    """A decorated method, bound to its instance or class. It is made for every access, so there is little to it."""
+class SyncMethod(BoundWrapper, Generic[P, R]):
+    """A decorated method, bound to its instance or class."""
 
-    __slots__ = ("__func__", "__self__", "__weakref__")
-
-    def __init__(self, function: SyncFunction[..., R], instance: Any) -> None:
-        self.__func__ = function
-        self.__self__ = instance
+    __doc__ = bound_doc
+    __slots__ = ()
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        function = self.__func__
+        function: Wrapper = self.__func__
         background = function._syncify_background
         if running_loop() is not None:
             check_blocking(background, function.__qualname__)
@@ -189,42 +143,19 @@ class SyncMethod(Generic[P, R]):
                 raise call.take_error()
             finally:
                 call.keep_context()
-        return call.value  # type: ignore[no-any-return]
+        return view(background, call.value)  # type: ignore[no-any-return]
 
     @property
     def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
         return MethodType(self.__func__._syncify_aio, self.__self__)
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        function = self.__func__
-        return submit(function._syncify_background, function._syncify_raw, (self.__self__, *args), kwargs)
+        function: Wrapper = self.__func__
+        return submit(view, function._syncify_background, function._syncify_raw, (self.__self__, *args), kwargs)
 
     @property
     def __wrapped__(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        return MethodType(self.__func__.__wrapped__, self.__self__)
-
-    @property
-    def __doc__(self) -> str | None:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.__func__.__doc__
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.__func__, name)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self.__self__, self.__func__.__name__)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, SyncMethod):
-            return self.__func__ is other.__func__ and self.__self__ is other.__self__
-        return NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((self.__func__, id(self.__self__)))
-
-    def __repr__(self) -> str:
-        return f"<bound syncified method {self.__func__.__qualname__} of {self.__self__!r}>"
+        return super().__wrapped__
 
 
 def _make_aio(background: BackgroundLoop, raw: Raw) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -244,24 +175,7 @@ def _make_aio(background: BackgroundLoop, raw: Raw) -> Callable[..., Coroutine[A
                 raise call.take_error()
             finally:
                 call.keep_context()
-        return call.value
+        return async_view(background, call.value)
 
     functools.update_wrapper(aio, raw)
     return aio
-
-
-def _plain(raw: Raw) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """The raw function behind one that is not a coroutine function.
-
-    Frameworks look through wrappers to learn whether to await what they call; a wrapper of this library is not to be.
-    """
-
-    def unbridged(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return raw(*args, **kwargs)
-
-    # With the globals of the raw function, where the names in its annotations are looked up.
-    plain = FunctionType(unbridged.__code__, raw.__globals__, closure=unbridged.__closure__)
-    functools.update_wrapper(plain, raw)
-    plain.__dict__["__signature__"] = inspect.signature(raw)
-    del plain.__dict__["__wrapped__"]
-    return plain

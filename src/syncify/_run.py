@@ -12,6 +12,7 @@ from ._callers import AwaitedCall, BlockingCall, submit
 from ._deadlock import check_blocking
 from ._loop import BackgroundLoop, running_loop
 from ._traceback import shorten
+from ._views import async_view, view
 
 __all__ = ("Run",)
 
@@ -71,8 +72,7 @@ class Run:
                 raise call.take_error()
             finally:
                 call.keep_context()
-        value: R = call.value
-        return value
+        return view(background, call.value)  # type: ignore[no-any-return]
 
     async def aio(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> R:
         """Take, return and raise what `run` does, for async code.
@@ -98,15 +98,14 @@ class Run:
                 raise call.take_error()
             finally:
                 call.keep_context()
-        value: R = call.value
-        return value
+        return async_view(background, call.value)  # type: ignore[no-any-return]
 
     def submit(self, awaitable: Awaitable[R], *, context: contextvars.Context | None = None) -> Future[R]:
         """Take what `run` does, and return a future at once, as `submit` of a decorated function does."""
         with _closed_if_refused(awaitable):
             _check(awaitable, context)
             self._background.get_loop()
-        return submit(self._background, _start, (awaitable,), {}, context)
+        return submit(view, self._background, _start, (awaitable,), {}, context)
 
     def __repr__(self) -> str:
         return f"<run of {self._background.name!r}>"

@@ -1,10 +1,13 @@
 """`Syncify`: the decorator, and what its users ask of one syncer."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args, overload
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_args, overload
 
 from ._decorate import decorate
+from ._factories import ClassMethodFactory, Factory, StaticMethodFactory
 from ._functions import SyncClassMethod, SyncFunction, SyncStaticMethod
 from ._loop import BackgroundLoop, BlockingPolicy, LoopFactory
 from ._run import Run
@@ -14,6 +17,8 @@ __all__ = ("Syncify",)
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+Y = TypeVar("Y")
+Z = TypeVar("Z")
 R_co = TypeVar("R_co", covariant=True)
 S_contra = TypeVar("S_contra", contravariant=True)
 
@@ -22,7 +27,60 @@ class _ClassMethod(Protocol[S_contra, P, R_co]):
     """What a type checker needs to see of a classmethod."""
 
     @property
-    def __func__(self) -> Callable[Concatenate[type[S_contra], P], Coroutine[Any, Any, R_co]]: ...
+    def __func__(self) -> Callable[Concatenate[type[S_contra], P], R_co]: ...
+
+
+class _DecoratorOfGenerators(Protocol):
+    """What `syncify(prefetch=...)` returns. To a type checker a static method is callable, so it has to come first."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: "staticmethod[P, AsyncGenerator[Y, Z]]", /
+    ) -> StaticMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: "staticmethod[P, AsyncIterator[Y]]", /
+    ) -> StaticMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, AsyncGenerator[Y, Z]], /
+    ) -> Factory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, AsyncIterator[Y]], /
+    ) -> Factory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+    @overload
+    def __call__(
+        self, function: _ClassMethod[S, P, AsyncGenerator[Y, Z]], /
+    ) -> ClassMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(
+        self, function: _ClassMethod[S, P, AsyncIterator[Y]], /
+    ) -> ClassMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+
+
+class _DecoratorOfContextManagers(Protocol):
+    """What `syncify(context_manager=True)` returns."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: "staticmethod[P, AbstractAsyncContextManager[R]]", /
+    ) -> StaticMethodFactory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, AbstractAsyncContextManager[R]], /
+    ) -> Factory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+    @overload
+    def __call__(
+        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R]], /
+    ) -> ClassMethodFactory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+
+
+class _Missing:
+    pass
+
+
+_MISSING = _Missing()
 
 
 class Syncify:
@@ -94,23 +152,80 @@ class Syncify:
         self, function: "staticmethod[P, Coroutine[Any, Any, R]]", /
     ) -> SyncStaticMethod[P, R]: ...
     @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: "staticmethod[P, AsyncGenerator[Y, Z]]", /
+    ) -> StaticMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: "staticmethod[P, AsyncIterator[Y]]", /
+    ) -> StaticMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: "staticmethod[P, AbstractAsyncContextManager[R]]", /
+    ) -> StaticMethodFactory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+    @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> SyncFunction[P, R]: ...
     @overload
-    def __call__(self, function: _ClassMethod[S, P, R], /) -> SyncClassMethod[P, R]: ...
-    def __call__(self, function: Any, /) -> Any:
+    def __call__(
+        self, function: Callable[P, AsyncGenerator[Y, Z]], /
+    ) -> Factory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, AsyncIterator[Y]], /
+    ) -> Factory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, AbstractAsyncContextManager[R]], /
+    ) -> Factory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+    @overload
+    def __call__(self, function: _ClassMethod[S, P, Coroutine[Any, Any, R]], /) -> SyncClassMethod[P, R]: ...
+    @overload
+    def __call__(
+        self, function: _ClassMethod[S, P, AsyncGenerator[Y, Z]], /
+    ) -> ClassMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(
+        self, function: _ClassMethod[S, P, AsyncIterator[Y]], /
+    ) -> ClassMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+    @overload
+    def __call__(
+        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R]], /
+    ) -> ClassMethodFactory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+    @overload
+    def __call__(self, /, *, prefetch: int) -> _DecoratorOfGenerators: ...
+    @overload
+    def __call__(self, /, *, context_manager: Literal[True]) -> _DecoratorOfContextManagers: ...
+    def __call__(
+        self, function: Any = _MISSING, /, *, prefetch: int | None = None, context_manager: bool = False
+    ) -> Any:
         """Decorate an async function, so that a call of it blocks until its result is there.
 
         Args:
-            function: A coroutine function or method, a classmethod, staticmethod, bound method or `functools.partial`
-                of one, or an object whose `__call__` is one.
+            function: A coroutine function, an async generator function, or what `contextlib.asynccontextmanager` has
+                made; such a method, a classmethod, staticmethod, bound method or `functools.partial` of one, or an
+                object whose `__call__` is one.
+            prefetch: For async generators: how many items, 1 or more, the loop may run ahead of plain code that
+                iterates. That code then gets its items in batches, at a fraction of the cost; it cannot `send` or
+                `throw`. Closed early, the generator gets a CancelledError where it awaits, or GeneratorExit at a yield.
+                Written as `@syncify(prefetch=64)`.
+            context_manager: Declares that the function, or class, returns an async context manager, of whatever class.
+                It is called on the background loop, when its result is entered. Written as
+                `@syncify(context_manager=True)`.
 
         Returns:
-            A function with the same name, signature and result, and beside it
-            `.aio`, the coroutine function for async code, and
-            `.submit`, which returns a `concurrent.futures.Future` at once.
+            A function with the same name and signature.
+
+            For a coroutine function, it returns the same result; beside it are `.aio`, the coroutine function for async
+            code, and `.submit`, which returns a `concurrent.futures.Future` at once.
+
+            For an async generator function, it returns a generator, and `.aio` an async generator.
+
+            For a context manager function, it returns a context manager, and `.aio` an async context manager.
 
         Raises:
-            TypeError: What was decorated is not async. The message says what would do.
+            TypeError: What was decorated is not async, or `prefetch` was given for anything but an async generator. The
+                message says what would do.
+            ValueError: `prefetch` is less than 1.
 
         ```python
         >>> from syncify import syncify
@@ -118,12 +233,27 @@ class Syncify:
         ...     @syncify
         ...     async def balance(self):
         ...         return 100
+        ...     @syncify
+        ...     async def transfers(self):
+        ...         yield 60
+        ...         yield 40
         >>> Account().balance()
         100
+        >>> list(Account().transfers())
+        [60, 40]
 
         ```
         """
-        return decorate(self._background, function)
+        if prefetch is not None:
+            if not isinstance(prefetch, int) or isinstance(prefetch, bool):
+                raise TypeError(f"prefetch is a number of items, an int, got {prefetch!r}")
+            if prefetch < 1:
+                raise ValueError(f"prefetch has to be 1 item or more, got {prefetch}; leave it out for none")
+        if not isinstance(function, _Missing):
+            return decorate(self._background, function, prefetch=prefetch, context_manager=context_manager)
+        if prefetch is None and not context_manager:
+            raise TypeError("to decorate, write @syncify without parentheses, or with prefetch= or context_manager=")
+        return partial(decorate, self._background, prefetch=prefetch, context_manager=context_manager)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the background loop, and start it if no call has done so yet. Any thread may ask.

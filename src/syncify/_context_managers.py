@@ -1,0 +1,224 @@
+"""How an async context manager that lives on the background loop is entered and left from elsewhere."""
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncContextDecorator, ContextDecorator
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ._callers import AwaitedCall, BlockingCall
+from ._conversation import Conversation, Hold, end_interrupted
+from ._deadlock import check_blocking
+from ._loop import BackgroundLoop, running_loop
+from ._traceback import shorten
+from ._views import async_view, view
+
+__all__ = ("AsyncManager", "Stays", "SyncManager", "make_managers")
+
+T = TypeVar("T")
+
+
+class Stay(Conversation):
+    """The time between enter and exit of an async context manager, in one task."""
+
+    __slots__ = ("_make", "_manager")
+
+    def __init__(self, background: BackgroundLoop, name: str, make: Callable[[], Any]) -> None:
+        super().__init__(background, name)
+        self._make = make
+
+    async def enter(self) -> Any:
+        self._manager = manager = self._make()
+        return await type(manager).__aenter__(manager)
+
+    async def leave(self, *exc_info: Any) -> Any:
+        self.ended = True
+        return await type(self._manager).__aexit__(self._manager, *exc_info)
+
+    async def throw(self, error: BaseException) -> None:
+        if not await self.leave(type(error), error, error.__traceback__):
+            raise error
+
+
+class Stays:
+    """The stays that have not ended in one context manager, each with who has entered.
+
+    Some are entered several times, by several threads and tasks at once: locks, for example. Who leaves ends a stay of
+    his own, the last one; or the last one of all if he has none.
+    """
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[object, Hold[Stay]]] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stays, ()  # who copies or pickles what has been entered gets something that has not
+
+    def add(self, hold: Hold[Stay]) -> None:
+        self._entries.append((_caller(), hold))
+
+    def take(self) -> Hold[Stay]:
+        if not self._entries:
+            raise RuntimeError("the context manager has not been entered, or has been left already")
+        caller = _caller()
+        entry = next((entry for entry in reversed(self._entries) if entry[0] == caller), self._entries[-1])
+        self._entries.remove(entry)
+        return entry[1]
+
+
+def _caller() -> object:
+    loop = running_loop()
+    return threading.get_ident() if loop is None else asyncio.current_task(loop)
+
+
+class _Manager:
+    """What the two kinds have in common: the async context manager that the function has returned, or is to return.
+
+    The names are such that a class of a user, which borrows the methods below, has none of them.
+    """
+
+    _syncify_form = "async with {}.aio(...)"  # what async code is to write instead of a blocking `with`
+
+    def __init__(self, background: BackgroundLoop, name: str, make: Callable[[], Any], at_once: bool) -> None:
+        self._syncify_background = background
+        self._syncify_name = name
+        self._syncify_stays = Stays()
+        self._make = make
+        self._at_once = at_once
+        self._manager = make() if at_once else None
+
+    def _syncify_manager(self) -> Any:
+        if self._manager is None:
+            self._manager = self._make()
+        return self._manager
+
+    def _recreate_cm(self) -> Any:  # asked for by contextlib for each call of a function that this decorates
+        return type(self)(self._syncify_background, self._syncify_name, self._make, self._at_once)
+
+
+class SyncManager(_Manager, AbstractContextManager[T], ContextDecorator):
+    """An async context manager as a context manager, for plain code."""
+
+    def __enter__(self) -> T:
+        background = self._syncify_background
+        if running_loop() is not None:
+            check_blocking(background, self._syncify_name, self._syncify_form)
+        hold = Hold(Stay(background, self._syncify_name, self._syncify_manager))
+        stay = hold.conversation
+        call = BlockingCall(background, stay.enter, (), {}, None, stay)
+        try:
+            call.wait()
+            if call.error is None:
+                self._syncify_stays.add(hold)
+                value: Any = self if call.value is self else view(background, call.value)
+                return value  # type: ignore[no-any-return]
+        except BaseException as interrupt:
+            end_interrupted(stay, call, interrupt)
+            raise
+        try:
+            raise call.take_error()
+        finally:
+            call.keep_context()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if running_loop() is not None:
+            check_blocking(self._syncify_background, self._syncify_name, self._syncify_form)
+        hold = self._syncify_stays.take()
+        stay = hold.conversation
+        call = BlockingCall(self._syncify_background, stay.leave, (exc_type, exc, traceback), {}, None, stay)
+        try:
+            call.wait()
+        except BaseException as interrupt:
+            end_interrupted(stay, call, interrupt)
+            raise
+        finally:
+            del exc, traceback  # may be what is raised here, and its traceback holds this frame
+        if call.error is not None:
+            try:
+                raise call.take_error()
+            finally:
+                call.keep_context()
+        return call.value  # type: ignore[no-any-return]
+
+
+class AsyncManager(_Manager, AbstractAsyncContextManager[T], AsyncContextDecorator):
+    """An async context manager for async code on any loop."""
+
+    async def __aenter__(self) -> T:
+        background = self._syncify_background
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError(f"{self._syncify_name} was entered where no asyncio event loop runs")
+        hold = Hold(Stay(background, self._syncify_name, self._syncify_manager))
+        stay = hold.conversation
+        if loop is background.loop:
+            # In the caller's own task.
+            try:
+                value: T = await stay.enter()
+            except BaseException as error:
+                raise shorten(error)  # noqa: B904 - the same exception
+            self._syncify_stays.add(hold)
+            return value
+        call = AwaitedCall(loop, background, stay.enter, (), {}, None, stay)
+        await call
+        if call.error is None:
+            self._syncify_stays.add(hold)
+            entered: Any = self if call.value is self else async_view(background, call.value)
+            return entered  # type: ignore[no-any-return]
+        if not stay.ended:  # a cancellation has come when it had been entered
+            await AwaitedCall(loop, background, stay.close, (), {}, None, stay)
+        try:
+            raise call.take_error()
+        finally:
+            call.keep_context()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError(f"{self._syncify_name} was left where no asyncio event loop runs")
+        hold = self._syncify_stays.take()
+        stay = hold.conversation
+        if loop is self._syncify_background.loop and not stay.started:
+            try:
+                suppress: bool | None = await stay.leave(exc_type, exc, traceback)
+                return suppress
+            except BaseException as error:
+                raise shorten(error)  # noqa: B904 - the same exception
+            finally:
+                del exc, traceback
+        call = AwaitedCall(loop, self._syncify_background, stay.leave, (exc_type, exc, traceback), {}, None, stay)
+        try:
+            await call
+        finally:
+            del exc, traceback
+        if call.error is not None:
+            try:
+                raise call.take_error()
+            finally:
+                call.keep_context()
+        return call.value  # type: ignore[no-any-return]
+
+
+def make_managers(
+    background: BackgroundLoop, raw: Callable[..., Any], at_once: bool
+) -> tuple[Callable[..., SyncManager[Any]], Callable[..., AsyncManager[Any]]]:
+    """Return what makes the context managers for plain code and for async code.
+
+    `at_once` is whether the function is called when these are made, and not when they are entered.
+    """
+
+    def make(*args: Any, **kwargs: Any) -> SyncManager[Any]:
+        return SyncManager(background, raw.__qualname__, functools.partial(raw, *args, **kwargs), at_once)
+
+    def aio(*args: Any, **kwargs: Any) -> AsyncManager[Any]:
+        return AsyncManager(background, raw.__qualname__, functools.partial(raw, *args, **kwargs), at_once)
+
+    functools.update_wrapper(aio, raw)
+    return make, aio

@@ -1,0 +1,258 @@
+"""A conversation: one task on the background loop that takes calls one after another."""
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeVar
+
+from ._call import Call, create_task
+from ._callers import BlockingCall
+from ._loop import BackgroundLoop
+
+__all__ = ("NO_FAILURE", "Conversation", "Hold", "end_interrupted", "release")
+
+C = TypeVar("C", bound="Conversation")
+
+
+class Conversation:
+    """Runs the calls that it takes in one task and one context: what one of them has entered, the next can leave.
+
+    Between two calls the task is parked: it awaits this object, which to it is a future (see `asyncio.isfuture`). The
+    next call resumes it in the very turn of the loop that brings the call; a real future would take one turn more.
+
+    A cancellation may come while the task is parked, from an `asyncio.timeout` or a task group that an earlier call has
+    entered. It is passed to `throw` at once. What comes of that is the outcome of the next call.
+
+    The conversation ends with the first call that raises, or when `ended` is set in a call.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_begun",
+        "_calls",
+        "_context",
+        "_loop",
+        "_name",
+        "_outcome",
+        "_strike",
+        "_task",
+        "_wakeup",
+        "background",
+        "ended",
+    )
+
+    def __init__(self, background: BackgroundLoop, name: str) -> None:
+        self.background = background
+        self._name = name
+        self._context = contextvars.copy_context()
+        self._calls: deque[Call] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._begun = False
+        self._wakeup: tuple[Callable[..., object], contextvars.Context] | None = None  # while the task is parked
+        self._strike: asyncio.CancelledError | None = None
+        self._outcome: tuple[Any, BaseException | None] | None = None  # what came of it
+        # Set on the loop before the caller is told, who may look at it then.
+        self.ended = False
+
+    async def throw(self, error: BaseException) -> Any:
+        """Raise the error where the last call left off. To be overridden where there is such a place."""
+        raise error
+
+    # All of this runs on the background loop.
+
+    def take(self, call: Call) -> None:
+        """Run a call when those before it are done."""
+        self._check_process()
+        if self.ended:
+            self._answer(call)
+            return
+        call.taken(self._task, self._begun)
+        self._calls.append(call)
+        if self._task is None:
+            self._start(call)
+        elif self._wakeup is not None:
+            wakeup, context = self._wakeup
+            self._wakeup = None
+            context.run(wakeup, self)
+
+    def _check_process(self) -> None:
+        if self._loop is None:
+            self._loop = self.background.loop
+        elif self._loop is not self.background.loop:
+            raise RuntimeError(f"{self._name}() was started before a fork, and cannot go on after it")
+
+    def _start(self, call: Call) -> None:
+        assert self._loop is not None
+        try:
+            task = create_task(self._converse(), self._loop, self._context, self._name)
+        except BaseException:
+            self.ended = True
+            self._calls.clear()
+            raise
+        if not self._begun:
+            # It starts at the loop's next turn. Cancelled before that, with all tasks of the loop, it never does.
+            self._task = task
+            call.taken(task, False)
+            task.add_done_callback(self._end_unbegun, context=self.background.context)
+
+    def _end_unbegun(self, task: asyncio.Task[None]) -> None:
+        if not self._begun:
+            self.ended = True
+            self._outcome = None, asyncio.CancelledError()
+            self._answer_all()
+
+    async def _converse(self) -> None:
+        """What the task runs. No exception leaves it but the GeneratorExit of a task that is destroyed."""
+        self._task = asyncio.current_task()
+        self._begun = True
+        self.background.calls.add(self)
+        try:
+            while not self.ended:
+                call = await self
+                if isinstance(call, asyncio.CancelledError):
+                    await self._throw_in(call)
+                    continue
+                if call.done:  # cancelled before its turn came
+                    continue
+                if self._outcome is not None and call.raw != self.throw:
+                    self._answer(call)
+                    continue
+                self._outcome = None  # an item; what the caller throws in instead of taking it is not lost for it
+                call.taken(self._task, True)
+                try:
+                    call.value = await call.make_awaitable()
+                except BaseException as error:
+                    self.ended = True
+                    call.error = error
+                call.end()
+                del call  # and with it the value, before the task is parked
+        finally:
+            self.ended = True
+            self.background.calls.discard(self)
+            self._answer_all()
+
+    async def _throw_in(self, strike: asyncio.CancelledError) -> None:
+        try:
+            self._outcome = await self.throw(strike), None
+        except BaseException as error:
+            self.ended = True
+            self._outcome = None, error
+
+    def _answer(self, call: Call) -> None:
+        """Give a call the outcome that is there before it."""
+        call.value, call.error = self._outcome or (None, StopAsyncIteration())
+        self._outcome = None
+        call.end()
+
+    def _answer_all(self) -> None:
+        while self._calls:
+            call = self._calls.popleft()
+            if not call.done:
+                self._answer(call)
+
+    def __await__(self) -> Generator[Any, None, Call | asyncio.CancelledError]:
+        """Wait for the next call, or for a cancellation."""
+        while True:
+            # A second strike waits until somebody has asked what came of the first.
+            if self._strike is not None and self._outcome is None:
+                strike, self._strike = self._strike, None
+                return strike
+            if self._calls:
+                return self._calls.popleft()
+            self._asyncio_future_blocking = True
+            yield self
+
+    # What the task asks of the future that it awaits.
+
+    @property
+    def started(self) -> bool:
+        """Whether it has a task: code on the background loop itself needs none."""
+        return self._loop is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and nothing is left to be told."""
+        return self.ended and self._outcome is None
+
+    def get_loop(self) -> asyncio.AbstractEventLoop | None:
+        return self._loop
+
+    def add_done_callback(self, wakeup: Callable[..., object], *, context: contextvars.Context) -> None:
+        self._wakeup = wakeup, context
+
+    def cancel(self, msg: object = None) -> bool:
+        self._strike = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        if self._outcome is None and self._wakeup is not None:
+            # Not at once as for a call, since this may be called by a task, and one task runs at a time.
+            assert self._loop is not None
+            wakeup, context = self._wakeup
+            self._wakeup = None
+            self._loop.call_soon(wakeup, self, context=context)
+        return True
+
+    def result(self) -> None:
+        pass  # the task finds out what to do by itself
+
+    def __repr__(self) -> str:
+        return f"<conversation of {self._name}>"
+
+    # The end, when nobody is going to call any more.
+
+    async def close(self) -> None:
+        """Undo what has been entered. To be taken as a call, the last one."""
+        self.ended = True
+        await self.throw(GeneratorExit())
+
+    def drop(self) -> None:
+        """Close it, with nobody waiting for that."""
+        if self._task is not None:
+            _Closing(self.background, self.close, (), {}, None, self).start()
+
+
+class _Closing(Call):
+    __slots__ = ()
+
+    def wake(self) -> None:
+        error, self.error = self.error, None
+        if not isinstance(error, NO_FAILURE):
+            self.background.report("what was dropped before its end raised in its cleanup", error)
+
+
+# How a coroutine may end that has been told to.
+NO_FAILURE = (asyncio.CancelledError, GeneratorExit, StopAsyncIteration, type(None))
+
+
+def release(conversation: Conversation) -> None:
+    """Have it closed, by a caller that goes away without having ended it. Nobody waits for that."""
+    background = conversation.background
+    if conversation.over or background.loop is None:  # which it is in a forked child
+        return
+    try:
+        background.post(conversation.drop)
+    except RuntimeError:
+        pass  # the loop is closed, and has taken its tasks along
+
+
+def end_interrupted(conversation: Conversation, call: BlockingCall | None, interrupt: BaseException) -> None:
+    """Close it for a caller that does not go on. The call was cancelled and waited for, but may have ignored that."""
+    if call is not None and not call.done:
+        release(conversation)  # a second interrupt has come, which leaves at once
+    elif not conversation.ended:
+        closing = BlockingCall(conversation.background, conversation.close, (), {}, None, conversation)
+        closing.wait()
+        if not isinstance(closing.error, NO_FAILURE) and interrupt.__context__ is None:
+            interrupt.__context__ = closing.take_error()
+
+
+class Hold(Generic[C]):
+    """Releases a conversation when it is collected, for holders that cannot do so themselves."""
+
+    __slots__ = ("conversation",)
+
+    def __init__(self, conversation: C) -> None:
+        self.conversation = conversation
+
+    def __del__(self) -> None:
+        release(self.conversation)

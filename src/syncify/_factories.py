@@ -1,0 +1,104 @@
+"""What decorated async generator and context manager functions become: makers of generators and context managers."""
+
+from collections.abc import Callable
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from ._call import Raw
+from ._loop import BackgroundLoop
+from ._traceback import shorten
+from ._wrapper import BoundWrapper, ClassMethodWrapper, Wrapper, bound_doc
+
+__all__ = ("ClassMethodFactory", "Factory", "MethodFactory", "StaticMethodFactory")
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+A = TypeVar("A")
+S = TypeVar("S")
+
+
+class Factory(Wrapper, Generic[P, R, A]):
+    """A decorated function that returns at once, with something to iterate over or to enter."""
+
+    __slots__ = ("_syncify_make",)
+
+    def __init__(
+        self, background: BackgroundLoop, raw: Raw, make: Callable[..., R], make_async: Callable[..., A]
+    ) -> None:
+        super().__init__(background, raw, make_async)
+        self._syncify_make = make
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return a generator or a context manager for plain code."""
+        try:
+            return self._syncify_make(*args, **kwargs)
+        except BaseException as error:
+            raise shorten(error)  # noqa: B904 - the same exception
+
+    @property
+    def aio(self) -> Callable[P, A]:
+        """The same for async code: returns an async generator or an async context manager."""
+        return self._syncify_aio
+
+    @overload
+    def __get__(self: Callable[Concatenate[S, Q], Any], instance: S, owner: Any = None) -> "MethodFactory[Q, R, A]": ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], Any], instance: None, owner: type[S]
+    ) -> "Factory[Concatenate[S, Q], R, A]": ...
+    @overload
+    def __get__(  # type: ignore[misc]
+        self: Callable[Concatenate[type[S], Q], Any], instance: Any, owner: type[S]
+    ) -> "MethodFactory[Q, R, A]": ...
+    @overload
+    def __get__(self, instance: Any, owner: Any = None) -> "Factory[P, R, A]": ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else MethodFactory(self, instance)
+
+    @property
+    def __wrapped__(self) -> Callable[P, A]:
+        return super().__wrapped__
+
+
+class StaticMethodFactory(Factory[P, R, A]):
+    """A decorated static method, or what else does not bind."""
+
+    __slots__ = ()
+
+    def __get__(self, instance: Any, owner: Any = None) -> "StaticMethodFactory[P, R, A]":  # type: ignore[override]
+        return self
+
+
+class ClassMethodFactory(ClassMethodWrapper, Generic[P, R, A]):
+    """A decorated class method, which is callable once it is bound to a class."""
+
+    __slots__ = ()
+
+    def __get__(self, instance: Any, owner: Any = None) -> "MethodFactory[P, R, A]":
+        return super().__get__(instance, owner)  # type: ignore[no-any-return]
+
+    @property
+    def __func__(self) -> Factory[..., R, A]:
+        return self._syncify_function  # type: ignore[no-any-return]
+
+
+class MethodFactory(BoundWrapper, Generic[P, R, A]):
+    """A decorated method, bound to its instance or class."""
+
+    __doc__ = bound_doc
+    __slots__ = ()
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return self.__func__._syncify_make(self.__self__, *args, **kwargs)  # type: ignore[no-any-return]
+        except BaseException as error:
+            raise shorten(error)  # noqa: B904 - the same exception
+
+    @property
+    def aio(self) -> Callable[P, A]:
+        return MethodType(self.__func__._syncify_aio, self.__self__)
+
+    @property
+    def __wrapped__(self) -> Callable[P, A]:
+        return super().__wrapped__

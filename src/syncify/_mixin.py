@@ -1,0 +1,145 @@
+"""`SyncContextManager`: gives the classes that inherit from it a `with`, and brings their `async with` to the loop."""
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from ._context_managers import AsyncManager, Stays, SyncManager
+from ._loop import BackgroundLoop, running_loop
+from ._syncify import Syncify
+from ._traceback import shorten
+
+__all__ = ("SyncContextManager",)
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Enters(Protocol[T_co]):
+    async def __aenter__(self) -> T_co: ...
+
+
+class _Leaves(Protocol[T_co]):
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> T_co: ...
+
+
+class SyncContextManager:
+    """Gives a class that has `__aenter__` and `__aexit__` its `with`, for plain code.
+
+    Its `async with` is brought to the background loop as well. From enter to exit it is one task that runs there, with
+    one context; code on that loop itself needs none, and runs them in its own. One object may be entered by several
+    threads and tasks at once, if the class allows that.
+
+    A body that plain code runs cannot be interrupted from the loop. A time limit or a failing task group that
+    `__aenter__` has left open makes `__aexit__` run at once, and what comes of that is raised when the body ends.
+
+    Interrupted by Ctrl-C while it enters, `with` cancels `__aenter__`, waits, undoes what was entered all the same, and
+    lets the interrupt through; while it leaves, it cancels `__aexit__` and waits for that. Cancelling a task in an
+    `async with` does so, too.
+
+    Args:
+        syncer: As an argument of the class statement, the syncer on whose loop this is to happen. Classes that inherit
+            from such a class have its syncer.
+
+    Raises:
+        TypeError: No syncer was given, or one that is none.
+        DeadlockError: A `with` was entered or left on the background loop itself, where `async with` is to be used.
+        BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
+        BaseException: Whatever `__aenter__` and `__aexit__` raise, the very object.
+
+    ```python
+    >>> import asyncio
+    >>> from syncify import SyncContextManager, syncify
+    >>> class Connection(SyncContextManager, syncer=syncify):
+    ...     async def __aenter__(self):
+    ...         await asyncio.sleep(0.01)
+    ...         return self
+    ...     async def __aexit__(self, *exc_info):
+    ...         await asyncio.sleep(0.01)
+    ...         print("closed")
+    ...     @syncify
+    ...     async def ask(self):
+    ...         return 42
+    >>> with Connection() as connection:
+    ...     connection.ask()
+    42
+    closed
+
+    ```
+    """
+
+    _syncify_background: ClassVar[BackgroundLoop]
+    _syncify_name: ClassVar[str]
+    _syncify_form: ClassVar[str] = "async with {}(...)"
+
+    def __init_subclass__(cls, *, syncer: Syncify | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if syncer is not None:
+            if not isinstance(syncer, Syncify):
+                raise TypeError(f"the syncer of {cls.__qualname__} has to be an instance of Syncify, got {syncer!r}")
+            cls._syncify_background = syncer._background
+        elif not hasattr(cls, "_syncify_background"):
+            raise TypeError(f"write `class {cls.__name__}(SyncContextManager, syncer=syncify)`, or with another syncer")
+        cls._syncify_name = cls.__qualname__
+        for name, bridge in ("__aenter__", _bridge_enter), ("__aexit__", _bridge_exit):
+            raw = getattr(cls, name, None)
+            if raw is not None and not hasattr(raw, "_syncify_bridge"):
+                setattr(cls, name, bridge(raw))
+
+    if TYPE_CHECKING:
+
+        def __enter__(self: _Enters[T_co]) -> T_co:
+            """Enter it as `async with` would, and wait."""
+            ...
+
+        def __exit__(
+            self: _Leaves[T_co],
+            exc_type: type[BaseException] | None,
+            exc: BaseException | None,
+            traceback: TracebackType | None,
+            /,
+        ) -> T_co:
+            """Leave it as `async with` would, and wait."""
+            ...
+    else:
+        __enter__ = SyncManager.__enter__
+        __exit__ = SyncManager.__exit__
+
+        @functools.cached_property
+        def _syncify_stays(self) -> Stays:
+            return Stays()
+
+        def _syncify_manager(self) -> Any:
+            return self
+
+
+def _bridge_enter(raw: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(raw)
+    async def enter(self: Any) -> Any:
+        if running_loop() is self._syncify_background.loop:
+            return await raw(self)
+        try:
+            return await AsyncManager.__aenter__(self)
+        except BaseException as error:
+            raise shorten(error)  # noqa: B904 - the same exception
+
+    enter.__dict__["_syncify_bridge"] = True
+    return enter
+
+
+def _bridge_exit(raw: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(raw)
+    async def leave(self: Any, *exc_info: Any) -> Any:
+        if running_loop() is self._syncify_background.loop:
+            return await raw(self, *exc_info)
+        try:
+            return await AsyncManager.__aexit__(self, *exc_info)
+        except BaseException as error:
+            raise shorten(error)  # noqa: B904 - the same exception
+        finally:
+            del exc_info  # may hold what is raised here, whose traceback holds this frame
+
+    leave.__dict__["_syncify_bridge"] = True
+    return leave
