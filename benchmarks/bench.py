@@ -1,7 +1,8 @@
 """What a call costs, as a ratio to what the standard library takes for the same trip.
 
 The other side of a blocking call is `run_coroutine_threadsafe(...).result()`, that of `.aio` from another loop is
-`wrap_future(run_coroutine_threadsafe(...))`, and that of `.aio` on its own loop a native await.
+`wrap_future(run_coroutine_threadsafe(...))`, and that of `.aio` on its own loop a native await. For each item of a
+stream the other side makes such a call of `anext`.
 
 Absolute times differ between machines and between two minutes on one machine; ratios hold. So both sides of each row
 are timed in turn, in one process pinned to one core, over several rounds, and the best round of each side counts.
@@ -15,12 +16,15 @@ import asyncio
 import os
 import platform
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from itertools import islice
 from typing import Any
 
 from syncify import Syncify
 
 CALLS = 2000
+PREFETCHED = 50 * CALLS  # an item costs so little
 
 
 async def trivial(x: int) -> int:
@@ -30,6 +34,13 @@ async def trivial(x: int) -> int:
 async def suspends(x: int) -> int:
     await asyncio.sleep(0)
     return x
+
+
+async def count() -> AsyncGenerator[int, None]:
+    number = 0
+    while True:
+        yield number
+        number += 1
 
 
 class Client:
@@ -68,6 +79,28 @@ def repeat_await(function: Callable[[], Awaitable[object]], run: Callable[[Any],
     return lambda: run(measure())
 
 
+def iterate(items: Iterator[object], calls: int = CALLS) -> Callable[[], float]:
+    def measure() -> float:
+        start = time.perf_counter()
+        for _ in islice(items, calls):
+            pass
+        return (time.perf_counter() - start) / calls * 1e6
+
+    return measure
+
+
+def iterate_async(make_items: Callable[[], AsyncGenerator[object, None]]) -> Callable[[], float]:
+    async def measure() -> float:
+        async with aclosing(make_items()) as items:
+            start = time.perf_counter()
+            async for number in items:
+                if number == CALLS:
+                    break
+            return (time.perf_counter() - start) / CALLS * 1e6
+
+    return lambda: asyncio.run(measure())
+
+
 def rows(syncer: Syncify, rounds: int) -> Iterator[tuple[str, float, float, float | None]]:
     """Yield the name of a row, our time and that of the other side, and the ratio to be reached."""
     loop = syncer.get_loop()
@@ -103,6 +136,25 @@ def rows(syncer: Syncify, rounds: int) -> Iterator[tuple[str, float, float, floa
         rounds=rounds,
     )
     yield ".aio on its own loop", ours, theirs, None
+    native = count()  # iterated over by the other side, all rounds long
+    ours, theirs = best(
+        iterate(syncer(count)()),
+        repeat(lambda: threadsafe(native.__anext__(), loop).result()),
+        rounds=rounds,
+    )
+    yield "an item of a generator", ours, theirs, 0.65
+    ours, theirs = best(
+        iterate(syncer(prefetch=256)(count)(), PREFETCHED),
+        repeat(lambda: threadsafe(native.__anext__(), loop).result()),
+        rounds=rounds,
+    )
+    yield "one that is prefetched", ours, theirs, 0.02
+    ours, theirs = best(
+        iterate_async(syncer(count).aio),
+        repeat_await(lambda: asyncio.wrap_future(threadsafe(native.__anext__(), loop)), asyncio.run),
+        rounds=rounds,
+    )
+    yield "async for on another loop", ours, theirs, 0.55
     ours, loops, theirs = best(
         repeat(lambda: client.decorated, 10 * CALLS),
         repeat(nothing, 10 * CALLS),
@@ -132,7 +184,7 @@ def main() -> None:
         print(f"\n{f'background loop of {name}':28} {'µs':>8} {'the other':>10} {'ratio':>7}  to reach")
         for row, ours, theirs, reach in rows(Syncify(name, loop_factory=factory), options.rounds):
             # The two short ones are a matter of what they add, not of a ratio.
-            difference = f"{ours - theirs:+.2f} µs" if reach is None else f"{ours / theirs:.2f}"
+            difference = f"{ours - theirs:+.2f} µs" if reach is None else f"{ours / theirs:.3f}"
             limit = {".aio on its own loop": "+0.30 µs", "access to a bound method": "0.35 µs in all"}.get(row, reach)
             print(f"{row:28} {ours:8.2f} {theirs:10.2f} {difference:>8}  {limit}")
 

@@ -13,9 +13,9 @@ import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from sdk import Item, NotFoundError, Store
@@ -103,6 +103,126 @@ def two_loops(store: Store) -> object:
     return first == second == store.peer()
 
 
+@step("A stream, in a for loop that is left early. Its call is cancelled, and the server cleans up.", ([10, 9, 8], 0))
+def stream(store: Store) -> object:
+    stocks = []
+    for apple in store.watch("apple"):
+        stocks.append(apple.stock)
+        if apple.stock == 8:
+            break
+        store.put(Item("apple", apple.stock - 1))
+    return stocks, store.wait_watchers("apple", 0)
+
+
+@step("The same stream in async code, in asyncio.run.", ([8, 9, 10], 0))
+async def async_stream(store: Store) -> object:
+    stocks = []
+    async with aclosing(store.watch.aio("apple")) as apples:
+        async for apple in apples:
+            stocks.append(apple.stock)
+            if apple.stock == 10:
+                break
+            await store.put.aio(Item("apple", apple.stock + 1))
+    return stocks, await store.wait_watchers.aio("apple", 0)
+
+
+@step("A stream made of a stream. Its cleanup asks the server, and has the answer before the next statement.", 0)
+def cleanup(store: Store) -> object:
+    watchers = None
+
+    @syncify
+    async def pears() -> AsyncGenerator[int, None]:
+        nonlocal watchers
+        try:
+            async with aclosing(store.watch.aio("pear")) as changes:
+                async for pear in changes:
+                    yield pear.stock
+        finally:
+            watchers = await store.wait_watchers.aio("pear", 0)
+
+    for _ in pears():
+        break
+    return watchers
+
+
+@step("A prefetched stream, which runs ahead of its reader. All of it arrives, in order.", (True, True))
+def prefetched_stream(store: Store) -> object:
+    one_by_one = syncify(store.catalog.aio)  # the same, not prefetched
+    start = time.monotonic()
+    ahead = [item.stock for item in store.catalog(20_000)]
+    middle = time.monotonic()
+    waited = [item.stock for item in one_by_one(20_000)]
+    print(f"    20,000 items in {middle - start:.2f} s; not prefetched, in {time.monotonic() - middle:.2f} s")
+    return ahead == list(range(20_000)), waited == ahead
+
+
+@step("A session. At the end of the block its connection is closed, and what runs over it cancelled.", "cleaned up")
+def session(store: Store) -> object:
+    with Store(store.address) as other:
+        other.report.submit("wages")
+        other.wait_report("wages", "running")
+    return store.wait_report("wages", "cleaned up")
+
+
+@step("The same session in async code, in asyncio.run.", "cleaned up")
+async def async_session(store: Store) -> object:
+    async with Store(store.address) as other:
+        other.report.submit("rents")
+        await other.wait_report.aio("rents", "running")
+    return await store.wait_report.aio("rents", "cleaned up")
+
+
+@step(
+    "A transaction. What is put in it comes into effect at the end of the block.",
+    ([Item("apple", 10), Item("pear", 20)], [Item("apple", 11), Item("pear", 19)]),
+)
+def commit(store: Store) -> object:
+    with store.transaction() as transaction:
+        store.put(Item("apple", 11), transaction)
+        store.put(Item("pear", 19), transaction)
+        inside = store.items()
+    return inside, store.items()
+
+
+@step(
+    "The block raises. The transaction is rolled back before the next statement.",
+    ("no more apples", Item("apple", 11), "transaction 2 has ended"),
+)
+def rollback(store: Store) -> object:
+    try:
+        with store.transaction() as transaction:
+            store.put(Item("apple", 0), transaction)
+            raise ValueError("no more apples")
+    except ValueError as error:
+        reason = str(error)
+    try:
+        store.put(Item("apple", 0), transaction)
+        return "it has not ended"
+    except NotFoundError as error:
+        return reason, store.get("apple"), str(error)
+
+
+@step("A task, in asyncio.run, is cancelled in such a block. It comes to the same.", (True, "transaction 3 has ended"))
+async def cancelled_transaction(store: Store) -> object:
+    begun: asyncio.Future[str] = asyncio.Future()
+
+    async def sell_all() -> None:
+        async with store.transaction.aio() as transaction:
+            await store.put.aio(Item("pear", 0), transaction)
+            begun.set_result(transaction)
+            await asyncio.Event().wait()  # which nobody sets
+
+    sale = asyncio.create_task(sell_all())
+    transaction = await begun
+    sale.cancel()
+    await asyncio.wait([sale], timeout=10)
+    try:
+        await store.put.aio(Item("pear", 0), transaction)
+        return "it has not ended"
+    except NotFoundError as error:
+        return sale.cancelled(), str(error)
+
+
 @step(
     "A blocking call on the background loop would wait for itself. It is refused.",
     "Deadlock detected: Store.put() was called on the background loop 'syncify', which would have to run it while it "
@@ -165,6 +285,6 @@ def start_server() -> Iterator[str]:
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(60, exit=True)  # if anything hangs
-    with start_server() as address, closing(Store(address)) as store:
+    with start_server() as address, Store(address) as store:
         failures = run_all(store)
     sys.exit(1 if failures else 0)

@@ -99,25 +99,23 @@ class Call:
         if self.abandoned:
             self.discard(asyncio.CancelledError())
             return
-        try:
-            if self._taker is None:
-                self._start_task()
-            else:
-                self._taker.take(self)
-        except BaseException as error:
-            self.discard(error)
-
-    def _start_task(self) -> None:
         loop = self.background.loop
         assert loop is not None
-        if self._borrowed:
-            # Entered for a moment: if somebody else has, that is an error here. In the first step of the task it
-            # would be one that nobody sees, and the caller would wait for ever.
-            self._context.run(lambda: None)
-        task = create_task(self._trip(), loop, self._context, self.raw.__qualname__)
-        if not self._begun:
-            # It starts at the loop's next turn. Cancelled before that, with all tasks of the loop, it never does.
-            task.add_done_callback(self._end_unbegun, context=self.background.context)
+        try:
+            if self._taker is not None:
+                self._taker.take(self)
+                return
+            if self._borrowed:
+                # Entered for a moment: if somebody else has, that is an error here. In the first step of the task it
+                # would be one that nobody sees, and the caller would wait for ever.
+                self._context.run(lambda: None)
+            task = create_task(self._trip(), loop, self._context, self.raw.__qualname__)
+            if not self._begun:
+                # It starts at the loop's next turn. Cancelled before that, with all tasks of the loop, it never does.
+                task.add_done_callback(self._end_unbegun, context=self.background.context)
+        except BaseException as error:
+            self.discard(error)
+            return
         if not self.done:
             self._task = task
             self.background.calls.add(self)

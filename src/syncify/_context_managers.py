@@ -31,7 +31,10 @@ class Stay(Conversation):
 
     async def enter(self) -> Any:
         self._manager = manager = self._make()
-        return await type(manager).__aenter__(manager)
+        kind = type(manager)
+        if not (hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__")):
+            raise TypeError(f"{self._name}() was to give an async context manager, and gave {manager!r}")
+        return await kind.__aenter__(manager)
 
     async def leave(self, *exc_info: Any) -> Any:
         self.ended = True
@@ -170,7 +173,7 @@ class AsyncManager(_Manager, AbstractAsyncContextManager[T], AsyncContextDecorat
             self._syncify_stays.add(hold)
             entered: Any = self if call.value is self else async_view(background, call.value)
             return entered  # type: ignore[no-any-return]
-        if not stay.ended:  # a cancellation has come when it had been entered
+        if stay.open:  # a cancellation has come when it had been entered
             await AwaitedCall(loop, background, stay.close, (), {}, None, stay)
         try:
             raise call.take_error()
@@ -185,7 +188,7 @@ class AsyncManager(_Manager, AbstractAsyncContextManager[T], AsyncContextDecorat
             raise RuntimeError(f"{self._syncify_name} was left where no asyncio event loop runs")
         hold = self._syncify_stays.take()
         stay = hold.conversation
-        if loop is self._syncify_background.loop and not stay.started:
+        if loop is self._syncify_background.loop and not stay.open:
             try:
                 suppress: bool | None = await stay.leave(exc_type, exc, traceback)
                 return suppress

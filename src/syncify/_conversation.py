@@ -167,9 +167,9 @@ class Conversation:
     # What the task asks of the future that it awaits.
 
     @property
-    def started(self) -> bool:
-        """Whether it has a task: code on the background loop itself needs none."""
-        return self._loop is not None
+    def open(self) -> bool:
+        """Whether it has begun and not ended. Code on the background loop itself does not begin it."""
+        return self._loop is not None and not self.ended
 
     @property
     def over(self) -> bool:
@@ -239,7 +239,7 @@ def end_interrupted(conversation: Conversation, call: BlockingCall | None, inter
     """Close it for a caller that does not go on. The call was cancelled and waited for, but may have ignored that."""
     if call is not None and not call.done:
         release(conversation)  # a second interrupt has come, which leaves at once
-    elif not conversation.ended:
+    elif conversation.open:
         closing = BlockingCall(conversation.background, conversation.close, (), {}, None, conversation)
         closing.wait()
         if not isinstance(closing.error, NO_FAILURE) and interrupt.__context__ is None:

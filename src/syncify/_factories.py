@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._call import Raw
 from ._loop import BackgroundLoop
@@ -30,7 +30,50 @@ class Factory(Wrapper, Generic[P, R, A]):
         self._syncify_make = make
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return a generator or a context manager for plain code."""
+        """Return a generator or a context manager, for plain code. Nothing runs before its first step, or `with`.
+
+        All that follows runs in one task on the background loop, with one context: the steps of the generator, or enter
+        and exit of the context manager. Each of them blocks, and raises what the async function raises.
+
+        Left early, by `break`, an exception or `close()`, a generator has run its `finally` before the next statement.
+        Deleted or garbage collected, it does so soon, and nobody waits.
+
+        Interrupted by Ctrl-C, or by whatever a signal handler raises, a step is cancelled; when the cleanup is done,
+        the generator or context manager is closed, and the interrupt raised. A second one stops waiting.
+
+        Returns:
+            A generator, with `send`, `throw` and `close`. With `prefetch`, `send` and `throw` raise RuntimeError.
+            Or a context manager, which is a decorator of functions, too.
+
+        Raises:
+            TypeError: The arguments are wrong.
+            DeadlockError: By a step on the background loop itself.
+            BlockingCallWarning: By a step in a thread where another event loop runs, if the syncer has
+                `blocking="error"`.
+            ValueError: By a step of a generator that another thread is in.
+            RuntimeError: By a step after a fork, or when the interpreter is shutting down and no other thread of it
+                runs any more; and by leaving what has not been entered.
+            BaseException: Whatever the function raised, the very object.
+
+        ```python
+        >>> from contextlib import asynccontextmanager
+        >>> from syncify import syncify
+        >>> @syncify
+        ... async def letters():
+        ...     yield "a"
+        ...     yield "b"
+        >>> list(letters())
+        ['a', 'b']
+        >>> @syncify
+        ... @asynccontextmanager
+        ... async def opened(name):
+        ...     yield f"{name}, open"
+        >>> with opened("book") as book:
+        ...     print(book)
+        book, open
+
+        ```
+        """
         try:
             return self._syncify_make(*args, **kwargs)
         except BaseException as error:
@@ -38,8 +81,21 @@ class Factory(Wrapper, Generic[P, R, A]):
 
     @property
     def aio(self) -> Callable[P, A]:
-        """The same for async code: returns an async generator or an async context manager."""
+        """The same for async code: it returns an async generator, or an async context manager.
+
+        Each step runs on the background loop, whichever asyncio loop asks; on that loop itself in the caller's own task
+        and context. Cancelling a task in a step, in enter or in exit cancels that and waits until it has ended.
+        For generators this is an async generator function, so wrong arguments raise at the first step.
+        """
         return self._syncify_aio
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "submit":
+                message = f"{self.__qualname__}() returns at once, so there is nothing to submit"
+                raise AttributeError(message, name=name, obj=self)
+            return super().__getattr__(name)
 
     @overload
     def __get__(self: Callable[Concatenate[S, Q], Any], instance: S, owner: Any = None) -> "MethodFactory[Q, R, A]": ...

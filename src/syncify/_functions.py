@@ -57,7 +57,8 @@ class SyncFunction(Wrapper, Generic[P, R]):
                 raise call.take_error()
             finally:
                 call.keep_context()
-        return view(background, call.value)  # type: ignore[no-any-return]
+        value = call.value
+        return view(background, value) if hasattr(type(value), "__anext__") else value  # type: ignore[no-any-return]
 
     @property
     def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -143,7 +144,8 @@ class SyncMethod(BoundWrapper, Generic[P, R]):
                 raise call.take_error()
             finally:
                 call.keep_context()
-        return view(background, call.value)  # type: ignore[no-any-return]
+        value = call.value
+        return view(background, value) if hasattr(type(value), "__anext__") else value  # type: ignore[no-any-return]
 
     @property
     def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -175,7 +177,8 @@ def _make_aio(background: BackgroundLoop, raw: Raw) -> Callable[..., Coroutine[A
                 raise call.take_error()
             finally:
                 call.keep_context()
-        return async_view(background, call.value)
+        value = call.value
+        return async_view(background, value) if hasattr(type(value), "__anext__") else value
 
     functools.update_wrapper(aio, raw)
     return aio

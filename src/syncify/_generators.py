@@ -140,6 +140,9 @@ class SyncGenerator(Generator[Y, S, None]):
                 call.keep_context()
         return call.value  # type: ignore[no-any-return]
 
+    def __repr__(self) -> str:
+        return f"<syncified generator {self._name} at {id(self):#x}>"
+
     def __del__(self) -> None:
         conversation = self._conversation
         if conversation is None or conversation.over:
@@ -230,7 +233,7 @@ def make_async_generator(
                 if call.error is not None:
                     if isinstance(call.error, StopAsyncIteration):
                         return
-                    if not conversation.ended:  # a cancellation has come when the step was done
+                    if conversation.open:  # a cancellation has come when the step was done
                         await AwaitedCall(loop, background, conversation.close, (), {}, None, conversation)
                     try:
                         raise call.take_error()

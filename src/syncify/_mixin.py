@@ -91,7 +91,7 @@ class SyncContextManager:
     if TYPE_CHECKING:
 
         def __enter__(self: _Enters[T_co]) -> T_co:
-            """Enter it as `async with` would, and wait."""
+            """Run `__aenter__` on the background loop, wait for it, and return what it returned."""
             ...
 
         def __exit__(
@@ -101,7 +101,7 @@ class SyncContextManager:
             traceback: TracebackType | None,
             /,
         ) -> T_co:
-            """Leave it as `async with` would, and wait."""
+            """Run `__aexit__` in the same task, wait for it, and return what it returned."""
             ...
     else:
         __enter__ = SyncManager.__enter__
