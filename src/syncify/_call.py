@@ -29,7 +29,6 @@ class Call:
     """
 
     __slots__ = (
-        "_args",
         "_begun",
         "_borrowed",
         "_context",
@@ -38,6 +37,7 @@ class Call:
         "_taker",
         "_task",
         "abandoned",
+        "args",
         "background",
         "done",
         "error",
@@ -56,7 +56,7 @@ class Call:
     ) -> None:
         self.background = background
         self.raw = raw
-        self._args = args
+        self.args: tuple[Any, ...] = args
         self._kwargs = kwargs
         self._taker = taker
         if taker is None:
@@ -87,9 +87,10 @@ class Call:
 
     def keep_context(self) -> None:
         """Undo what raising that exception does to its context. To be called where it was raised."""
-        raised, self._raised = self._raised, None
-        assert raised is not None
-        keep_context(*raised)
+        raised: Any = getattr(self, "_raised", None)
+        if raised is not None:  # which it is if a signal handler has raised instead
+            self._raised = None
+            keep_context(*raised)
 
     # The rest runs on the background loop, where it is posted in this order: start, then any number of cancels.
 
@@ -128,7 +129,7 @@ class Call:
         """
         self._begun = True
         try:
-            self.value = await self.raw(*self._args, **self._kwargs)
+            self.value = await self.raw(*self.args, **self._kwargs)
         except BaseException as error:
             self.error = error
         self.end()
@@ -141,6 +142,7 @@ class Call:
         """Tell the caller that the outcome is there."""
         if self._task is not None:
             self.background.calls.discard(self)
+        self.args = ()  # they may hold the frame of the caller, who holds this: what is thrown into a generator does
         self.done = True
         self.wake()
 
@@ -166,6 +168,11 @@ class Call:
             return False
         return self._task.cancel(message)
 
+    def abort(self) -> asyncio.Task[None]:
+        assert self._task is not None
+        self.cancel_task()
+        return self._task
+
     # What the task of a conversation needs of the calls that it takes.
 
     def taken(self, task: "asyncio.Task[None] | None", begun: bool) -> None:
@@ -175,7 +182,7 @@ class Call:
 
     def make_awaitable(self) -> Awaitable[Any]:
         """Call what is to be called."""
-        return self.raw(*self._args, **self._kwargs)  # type: ignore[no-any-return]
+        return self.raw(*self.args, **self._kwargs)  # type: ignore[no-any-return]
 
 
 def create_task(

@@ -53,6 +53,14 @@ class BlockingCall(Call):
                 interrupt.__context__ = self.take_error()  # what went wrong in the cleanup
             raise
 
+    def wait_as_it_is(self) -> None:
+        """Post the call and return when it is done. Whatever interrupts this leaves at once, and does not cancel it."""
+        self._lock = lock = threading.Lock()
+        lock.acquire()
+        self.background.post(self.start)
+        while not lock.acquire(True, STEP):
+            _check_threads_run()
+
     def wake(self) -> None:
         self._lock.release()
 
@@ -233,7 +241,7 @@ class _SubmittedCall(Call):
         assert future is not None
         value, self.value = self.value, None
         # The future holds this call by its callback, and may be kept for long; arguments are not to be kept with it.
-        self._args, self._kwargs = (), {}
+        self._kwargs = {}
         error, self.error = self.error, None
         try:
             if not future.set_running_or_notify_cancel():

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncContextDecorator, ContextDecorator
 from types import TracebackType
@@ -23,14 +24,15 @@ T = TypeVar("T")
 class Stay(Conversation):
     """The time between enter and exit of an async context manager, in one task."""
 
-    __slots__ = ("_make", "_manager")
+    __slots__ = ("_manager",)
 
-    def __init__(self, background: BackgroundLoop, name: str, make: Callable[[], Any]) -> None:
+    def __init__(self, background: BackgroundLoop, name: str, manager: Callable[[], Any]) -> None:
         super().__init__(background, name)
-        self._make = make
+        # Returns it, for what holds the stay must not be held by it, or nobody would notice when it is dropped.
+        self._manager = manager
 
     async def enter(self) -> Any:
-        self._manager = manager = self._make()
+        manager = self._manager()
         kind = type(manager)
         if not (hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__")):
             raise TypeError(f"{self._name}() was to give an async context manager, and gave {manager!r}")
@@ -38,11 +40,19 @@ class Stay(Conversation):
 
     async def leave(self, *exc_info: Any) -> Any:
         self.ended = True
-        return await type(self._manager).__aexit__(self._manager, *exc_info)
+        manager = self._manager()
+        try:
+            # One that has a `with` of its own is gone when it is dropped; natively nobody would leave it, either.
+            return None if manager is None else await type(manager).__aexit__(manager, *exc_info)
+        finally:
+            del exc_info  # what is raised here may be that, and its traceback holds this frame
 
     async def throw(self, error: BaseException) -> None:
-        if not await self.leave(type(error), error, error.__traceback__):
-            raise error
+        try:
+            if not await self.leave(type(error), error, error.__traceback__):
+                raise error
+        finally:
+            del error
 
 
 class Stays:
@@ -52,13 +62,14 @@ class Stays:
     his own, the last one; or the last one of all if he has none.
     """
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "owner")
 
-    def __init__(self) -> None:
+    def __init__(self, owner: object = None) -> None:
         self._entries: list[tuple[object, Hold[Stay]]] = []
+        self.owner: Callable[[], object] = _nobody if owner is None else weakref.ref(owner)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Stays, ()  # who copies or pickles what has been entered gets something that has not
+        return Stays, ()  # a copy of what has been entered has not been
 
     def add(self, hold: Hold[Stay]) -> None:
         self._entries.append((_caller(), hold))
@@ -70,6 +81,10 @@ class Stays:
         entry = next((entry for entry in reversed(self._entries) if entry[0] == caller), self._entries[-1])
         self._entries.remove(entry)
         return entry[1]
+
+
+def _nobody() -> None:
+    return None
 
 
 def _caller() -> object:
@@ -89,14 +104,11 @@ class _Manager:
         self._syncify_background = background
         self._syncify_name = name
         self._syncify_stays = Stays()
+        self._syncify_manager = functools.cache(make)
         self._make = make
         self._at_once = at_once
-        self._manager = make() if at_once else None
-
-    def _syncify_manager(self) -> Any:
-        if self._manager is None:
-            self._manager = self._make()
-        return self._manager
+        if at_once:
+            self._syncify_manager()
 
     def _recreate_cm(self) -> Any:  # asked for by contextlib for each call of a function that this decorates
         return type(self)(self._syncify_background, self._syncify_name, self._make, self._at_once)
@@ -111,8 +123,9 @@ class SyncManager(_Manager, AbstractContextManager[T], ContextDecorator):
             check_blocking(background, self._syncify_name, self._syncify_form)
         hold = Hold(Stay(background, self._syncify_name, self._syncify_manager))
         stay = hold.conversation
-        call = BlockingCall(background, stay.enter, (), {}, None, stay)
+        call = None
         try:
+            call = BlockingCall(background, stay.enter, (), {}, None, stay)
             call.wait()
             if call.error is None:
                 self._syncify_stays.add(hold)
@@ -133,8 +146,9 @@ class SyncManager(_Manager, AbstractContextManager[T], ContextDecorator):
             check_blocking(self._syncify_background, self._syncify_name, self._syncify_form)
         hold = self._syncify_stays.take()
         stay = hold.conversation
-        call = BlockingCall(self._syncify_background, stay.leave, (exc_type, exc, traceback), {}, None, stay)
+        call = None
         try:
+            call = BlockingCall(self._syncify_background, stay.leave, (exc_type, exc, traceback), {}, None, stay)
             call.wait()
         except BaseException as interrupt:
             end_interrupted(stay, call, interrupt)

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ._call import Call, create_task
 from ._callers import BlockingCall
@@ -24,14 +24,17 @@ class Conversation:
     A cancellation may come while the task is parked, from an `asyncio.timeout` or a task group that an earlier call has
     entered. It is passed to `throw` at once. What comes of that is the outcome of the next call.
 
-    The conversation ends with the first call that raises, or when `ended` is set in a call.
+    The conversation ends with the first call that raises, as a rule, or when `ended` is set in a call.
     """
+
+    ends_with_errors: ClassVar = True
 
     __slots__ = (
         "_asyncio_future_blocking",
         "_begun",
         "_calls",
         "_context",
+        "_finished",
         "_loop",
         "_name",
         "_outcome",
@@ -53,8 +56,9 @@ class Conversation:
         self._wakeup: tuple[Callable[..., object], contextvars.Context] | None = None  # while the task is parked
         self._strike: asyncio.CancelledError | None = None
         self._outcome: tuple[Any, BaseException | None] | None = None  # what came of it
-        # Set on the loop before the caller is told, who may look at it then.
+        # Set on the loop before the caller is told, who may look at it then. The last call may be under way.
         self.ended = False
+        self._finished = False  # and the task has ended
 
     async def throw(self, error: BaseException) -> Any:
         """Raise the error where the last call left off. To be overridden where there is such a place."""
@@ -65,7 +69,7 @@ class Conversation:
     def take(self, call: Call) -> None:
         """Run a call when those before it are done."""
         self._check_process()
-        if self.ended:
+        if self._finished:
             self._answer(call)
             return
         call.taken(self._task, self._begun)
@@ -88,7 +92,7 @@ class Conversation:
         try:
             task = create_task(self._converse(), self._loop, self._context, self._name)
         except BaseException:
-            self.ended = True
+            self.ended = self._finished = True
             self._calls.clear()
             raise
         if not self._begun:
@@ -99,7 +103,7 @@ class Conversation:
 
     def _end_unbegun(self, task: asyncio.Task[None]) -> None:
         if not self._begun:
-            self.ended = True
+            self.ended = self._finished = True
             self._outcome = None, asyncio.CancelledError()
             self._answer_all()
 
@@ -116,20 +120,20 @@ class Conversation:
                     continue
                 if call.done:  # cancelled before its turn came
                     continue
-                if self._outcome is not None and call.raw != self.throw:
+                if self._outcome is not None and call.raw not in (self.throw, self.close):
                     self._answer(call)
                     continue
-                self._outcome = None  # an item; what the caller throws in instead of taking it is not lost for it
+                self._outcome = None  # an item, which this caller does not want
                 call.taken(self._task, True)
                 try:
                     call.value = await call.make_awaitable()
                 except BaseException as error:
-                    self.ended = True
+                    self.ended = self.ends_with_errors or isinstance(error, GeneratorExit)
                     call.error = error
                 call.end()
                 del call  # and with it the value, before the task is parked
         finally:
-            self.ended = True
+            self.ended = self._finished = True
             self.background.calls.discard(self)
             self._answer_all()
 
@@ -144,6 +148,8 @@ class Conversation:
         """Give a call the outcome that is there before it."""
         call.value, call.error = self._outcome or (None, StopAsyncIteration())
         self._outcome = None
+        if isinstance(call.error, StopAsyncIteration) and call.raw == self.throw:
+            call.error = call.args[0]  # thrown into a generator that has ended, an exception just comes back
         call.end()
 
     def _answer_all(self) -> None:
@@ -158,7 +164,9 @@ class Conversation:
             # A second strike waits until somebody has asked what came of the first.
             if self._strike is not None and self._outcome is None:
                 strike, self._strike = self._strike, None
-                return strike
+                assert self._task is not None
+                if self._task.cancelling():  # or it was taken back meanwhile, by the end of the scope that had sent it
+                    return strike
             if self._calls:
                 return self._calls.popleft()
             self._asyncio_future_blocking = True
@@ -205,6 +213,13 @@ class Conversation:
         self.ended = True
         await self.throw(GeneratorExit())
 
+    def abort(self) -> asyncio.Task[None]:
+        assert self._task is not None
+        if self._wakeup is None:
+            self._task.cancel()  # it is in the middle of a call
+        self.drop()
+        return self._task
+
     def drop(self) -> None:
         """Close it, with nobody waiting for that."""
         if self._task is not None:
@@ -241,7 +256,11 @@ def end_interrupted(conversation: Conversation, call: BlockingCall | None, inter
         release(conversation)  # a second interrupt has come, which leaves at once
     elif conversation.open:
         closing = BlockingCall(conversation.background, conversation.close, (), {}, None, conversation)
-        closing.wait()
+        try:
+            closing.wait_as_it_is()
+        except BaseException:
+            release(conversation)  # the second interrupt; perhaps nothing has been posted
+            raise
         if not isinstance(closing.error, NO_FAILURE) and interrupt.__context__ is None:
             interrupt.__context__ = closing.take_error()
 
@@ -255,4 +274,11 @@ class Hold(Generic[C]):
         self.conversation = conversation
 
     def __del__(self) -> None:
-        release(self.conversation)
+        conversation: C | None = getattr(self, "conversation", None)
+        if conversation is None:  # an interrupt has struck while this was made
+            return
+        try:
+            release(conversation)
+        except BaseException:  # of a signal handler, and Python is going to swallow it
+            release(conversation)
+            raise

@@ -82,7 +82,7 @@ _HELPER = contextlib.asynccontextmanager(decorate).__code__  # all that it makes
 
 
 def _check_declared(function: Any, inner: Any) -> None:
-    if not callable(inner):
+    if not callable(inner) or isinstance(inner, Wrapper | BoundWrapper):
         raise TypeError(f"context_manager=True is for functions. Got {_describe(function)}")
     for kind in inspect.iscoroutinefunction, inspect.isasyncgenfunction:
         if _is(kind, inner):

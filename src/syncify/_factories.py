@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from ._call import Raw
 from ._loop import BackgroundLoop
 from ._traceback import shorten
-from ._wrapper import BoundWrapper, ClassMethodWrapper, Wrapper, bound_doc
+from ._wrapper import BoundWrapper, ClassMethodWrapper, Takes, Wrapper, bound_doc
 
 __all__ = ("ClassMethodFactory", "Factory", "MethodFactory", "StaticMethodFactory")
 
@@ -98,11 +98,9 @@ class Factory(Wrapper, Generic[P, R, A]):
             return super().__getattr__(name)
 
     @overload
-    def __get__(self: Callable[Concatenate[S, Q], Any], instance: S, owner: Any = None) -> "MethodFactory[Q, R, A]": ...
+    def __get__(self: Takes[S], instance: None, owner: type[S]) -> "Factory[P, R, A]": ...
     @overload
-    def __get__(
-        self: Callable[Concatenate[S, Q], Any], instance: None, owner: type[S]
-    ) -> "Factory[Concatenate[S, Q], R, A]": ...
+    def __get__(self: Callable[Concatenate[S, Q], Any], instance: S, owner: Any = None) -> "MethodFactory[Q, R, A]": ...
     @overload
     def __get__(  # type: ignore[misc]
         self: Callable[Concatenate[type[S], Q], Any], instance: Any, owner: type[S]

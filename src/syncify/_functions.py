@@ -12,7 +12,7 @@ from ._deadlock import check_blocking
 from ._loop import BackgroundLoop, running_loop
 from ._traceback import shorten
 from ._views import async_view, view
-from ._wrapper import BoundWrapper, ClassMethodWrapper, Wrapper, bound_doc
+from ._wrapper import BoundWrapper, ClassMethodWrapper, Takes, Wrapper, bound_doc
 
 __all__ = ("SyncClassMethod", "SyncFunction", "SyncMethod", "SyncStaticMethod")
 
@@ -85,11 +85,9 @@ class SyncFunction(Wrapper, Generic[P, R]):
     # a decorated method, class method and static method are this one class, so each has its overload.
 
     @overload
-    def __get__(self: Callable[Concatenate[S, Q], T], instance: S, owner: Any = None) -> "SyncMethod[Q, T]": ...
+    def __get__(self: Takes[S], instance: None, owner: type[S]) -> "SyncFunction[P, R]": ...
     @overload
-    def __get__(
-        self: Callable[Concatenate[S, Q], T], instance: None, owner: type[S]
-    ) -> "SyncFunction[Concatenate[S, Q], T]": ...
+    def __get__(self: Callable[Concatenate[S, Q], T], instance: S, owner: Any = None) -> "SyncMethod[Q, T]": ...
     @overload
     def __get__(  # type: ignore[misc]  # mypy does not see that this, too, may be such a function
         self: Callable[Concatenate[type[S], Q], T], instance: Any, owner: type[S]

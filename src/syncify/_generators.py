@@ -1,10 +1,8 @@
 """How an async generator that runs on the background loop is iterated from elsewhere."""
 
-import dis
 import functools
 import sys
 import threading
-import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, TypeVar
@@ -12,6 +10,7 @@ from typing import Any, TypeVar
 from ._callers import AwaitedCall, BlockingCall
 from ._conversation import Conversation, Hold, end_interrupted, release
 from ._deadlock import check_blocking, refuse_deadlock
+from ._leaving import Departure
 from ._loop import BackgroundLoop, running_loop
 from ._traceback import shorten
 
@@ -33,7 +32,10 @@ class Iteration(Conversation):
         self.rows = rows
 
     async def throw(self, error: BaseException) -> Any:
-        return await self.rows.athrow(error)
+        try:
+            return await self.rows.athrow(error)
+        finally:
+            del error  # its traceback holds this frame
 
     async def close(self) -> None:
         self.ended = True
@@ -46,12 +48,12 @@ class SyncGenerator(Generator[Y, S, None]):
     __slots__ = (
         "__weakref__",
         "_background",
-        "_conversation",
+        "_departure",
         "_finished",
+        "_hold",
         "_name",
         "_rows",
         "_running",
-        "_self",
         "_thread",
     )
 
@@ -59,11 +61,15 @@ class SyncGenerator(Generator[Y, S, None]):
         self._background = background
         self._rows = rows
         self._name = name
-        self._conversation: Iteration | None = None
-        self._finished = False
+        self._hold: Hold[Iteration] | None = None  # of its conversation, which begins with its first step
         self._running = False
         self._thread = 0  # which has resumed it last
-        self._self = weakref.ref(self, _do_nothing)
+        self._departure = Departure(self)
+        self._finished = False
+
+    def __iter__(self) -> "SyncGenerator[Y, S]":
+        self._departure.note_loop(sys._getframe(1))
+        return self
 
     def send(self, value: Any = None, /) -> Y:
         """Resume it, and wait for its next item."""
@@ -71,7 +77,7 @@ class SyncGenerator(Generator[Y, S, None]):
             check_blocking(self._background, self._name, FORM)
         if self._finished:
             raise StopIteration
-        if value is not None and self._conversation is None:
+        if value is not None and self._hold is None:
             raise TypeError("can't send non-None value to a just-started generator")
         try:
             return self._resume(self._rows.asend, value)
@@ -86,23 +92,23 @@ class SyncGenerator(Generator[Y, S, None]):
             check_blocking(self._background, self._name, FORM)
         error = _exception(typ, val, tb)
         try:
-            if self._finished or self._conversation is None:
+            if self._finished or self._hold is None:
                 self._finished = True
                 raise error
-            return self._resume(self._conversation.throw, error)
+            return self._resume(self._hold.conversation.throw, error)
         except BaseException as raised:
             raise shorten(raised)  # noqa: B904 - the same exception
         finally:
-            del error  # its traceback holds this frame
+            del error, typ, val, tb  # the traceback holds this frame
 
     def close(self) -> None:
         """Raise GeneratorExit where it is suspended, and wait for its end."""
-        if self._finished or self._conversation is None:
+        if self._finished or self._hold is None:
             self._finished = True
             return
         refuse_deadlock(self._background, f"close() of {self._name}()", FORM.format(self._name))
         try:
-            self._resume(self._conversation.throw, GeneratorExit())
+            self._resume(self._hold.conversation.throw, GeneratorExit())
         except (GeneratorExit, StopIteration):
             return
         except BaseException as error:
@@ -119,14 +125,15 @@ class SyncGenerator(Generator[Y, S, None]):
         try:
             self._running = True
             self._thread = threading.get_ident()
-            if self._conversation is None:
-                self._conversation = self._start()
-            call = BlockingCall(self._background, step, (argument,), {}, None, self._conversation)
+            if self._hold is None:
+                self._hold = Hold(self._start())
+            call = BlockingCall(self._background, step, (argument,), {}, None, self._hold.conversation)
+            del step, argument  # which may be an exception, whose traceback comes to hold this frame
             call.wait()
         except BaseException as interrupt:
             self._finished = True
-            if self._conversation is not None:
-                end_interrupted(self._conversation, call, interrupt)
+            if self._hold is not None:
+                end_interrupted(self._hold.conversation, call, interrupt)
             raise
         finally:
             self._running = False
@@ -144,37 +151,20 @@ class SyncGenerator(Generator[Y, S, None]):
         return f"<syncified generator {self._name} at {id(self):#x}>"
 
     def __del__(self) -> None:
-        conversation = self._conversation
-        if conversation is None or conversation.over:
+        # All that is not closed here is released by the hold. That goes after this, and so sees to it as well if a
+        # signal handler raises in here.
+        hold: Hold[Iteration] | None = getattr(self, "_hold", None)  # an interrupt may have struck while this was made
+        if hold is None or self._finished or hold.conversation.over:
             return
-        try:
-            if not self._finished and self._is_left():
-                self.close()
-        finally:
-            release(conversation)
-
-    def _is_left(self) -> bool:
-        """Tell, when it goes away, whether the consumer leaves a loop over it, and so is to wait for its cleanup.
-
-        Nobody is to wait who has just deleted or replaced a name for it, or in whose thread the garbage collector runs.
-        """
-        try:
-            consumer = sys._getframe(2)
-        except ValueError:  # the interpreter is shutting down
-            return False
-        instruction = dis.opname[consumer.f_code.co_code[consumer.f_lasti]]
-        return (
+        if (
             threading.get_ident() == self._thread
             and running_loop() is not self._background.loop
-            and not instruction.startswith(("DELETE_", "STORE_"))
-            # Weak references to what is found in a cycle are cleared before its finalizer is called, and not when the
-            # last reference goes; of late only those that have a callback.
-            and self._self() is not None
-        )
-
-
-def _do_nothing(reference: object) -> None:
-    pass
+            and self._departure.is_from_loop()
+        ):
+            try:
+                self.close()
+            finally:
+                release(hold.conversation)  # of one that has ignored that
 
 
 def _exception(typ: Any, val: Any, tb: TracebackType | None) -> BaseException:
@@ -205,13 +195,15 @@ def make_async_generator(
         if loop is None:
             raise RuntimeError(f"{aio.__qualname__}.aio() was iterated where no asyncio event loop runs")
         rows = raw(*args, **kwargs)
-        conversation = None
-        throw: Callable[[BaseException], Awaitable[Y]] = rows.athrow
-        if loop is not background.loop:
+        step: Callable[[Any], Awaitable[Y]]
+        throw: Callable[[BaseException], Awaitable[Y]]
+        if loop is background.loop:
+            conversation = None
+            step, throw = functools.partial(_begin, rows), rows.athrow
+        else:
             hold = Hold(Iteration(background, aio.__qualname__, rows))
             conversation = hold.conversation
-            throw = conversation.throw
-        step: Callable[[Any], Awaitable[Y]] = rows.asend
+            step, throw = rows.asend, conversation.throw
         argument: Any = None
         while True:
             if conversation is None:
@@ -245,7 +237,27 @@ def make_async_generator(
                 argument = yield value
                 step = rows.asend
             except BaseException as error:
+                if conversation is not None and running_loop() in (None, background.loop):
+                    # Nothing can be awaited: it is collected where its loop does not run any more. The hold is next.
+                    raise
                 step, argument = throw, error
 
     functools.update_wrapper(aio, raw)
     return aio
+
+
+def _begin(rows: AsyncGenerator[Y, Any], argument: None) -> Awaitable[Y]:
+    """Return the first step, and spare the loop from finalizing this generator.
+
+    It finalizes the one that iterates over it. If the garbage collector finds both, they would be finalized at once.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, _leave_alone)
+    try:
+        return rows.asend(argument)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _leave_alone(rows: AsyncGenerator[Any, Any]) -> None:
+    pass

@@ -2,13 +2,15 @@
 
 import _thread
 import asyncio
+import atexit
 import contextvars
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ._traceback import came_from_coroutine
 
@@ -38,6 +40,14 @@ STEP = 0.2
 _AT_ONCE = 256
 
 
+class InFlight(Protocol):
+    """What is known of a call, or of a conversation, that has a task on the loop."""
+
+    def abort(self) -> asyncio.Task[Any]:
+        """Have it end soon, and return its task. Runs on the loop."""
+        ...
+
+
 class BackgroundLoop:
     """Starts its loop and thread with the first call, and hands callbacks over to that loop.
 
@@ -63,7 +73,7 @@ class BackgroundLoop:
     def _reset(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         # What runs on the loop and is not finished. asyncio itself holds tasks by weak references only.
-        self.calls: set[object] = set()
+        self.calls: set[InFlight] = set()
         self.context = contextvars.Context()  # of our own callbacks; entered by the loop's thread alone
         self._start_lock = threading.Lock()
         self._starter: int | None = None  # the thread that holds it
@@ -160,6 +170,23 @@ class BackgroundLoop:
             except BaseException as error:  # must not keep the others from being started
                 self.report("a call could not be handled", error)
 
+    def abort_calls(self, timeout: float) -> None:
+        """End all that is in flight, and wait for its cleanup, for so many seconds at most."""
+        loop = self.loop
+        if loop is None or loop.is_closed():
+            return
+        done = threading.Lock()
+        done.acquire()
+
+        def abort() -> None:
+            waiting = asyncio.gather(*[call.abort() for call in list(self.calls)], return_exceptions=True)
+            waiting.add_done_callback(lambda _: done.release(), context=self.context)
+
+        self.post(abort)
+        deadline = time.monotonic() + timeout
+        while not done.acquire(True, STEP) and time.monotonic() < deadline:
+            pass
+
     def report(self, message: str, error: BaseException) -> None:
         """Tell the exception handler of the loop. Runs on it."""
         assert self.loop is not None
@@ -186,6 +213,12 @@ _parents: list[object] = []
 def _after_fork_in_child() -> None:
     for background in list(_all):
         background.forget()
+
+
+@atexit.register
+def _abort_calls() -> None:
+    for background in list(_all):
+        background.abort_calls(5)
 
 
 if hasattr(os, "register_at_fork"):

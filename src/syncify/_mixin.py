@@ -1,6 +1,7 @@
 """`SyncContextManager`: gives the classes that inherit from it a `with`, and brings their `async with` to the loop."""
 
 import functools
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -84,9 +85,9 @@ class SyncContextManager:
             raise TypeError(f"write `class {cls.__name__}(SyncContextManager, syncer=syncify)`, or with another syncer")
         cls._syncify_name = cls.__qualname__
         for name, bridge in ("__aenter__", _bridge_enter), ("__aexit__", _bridge_exit):
-            raw = getattr(cls, name, None)
-            if raw is not None and not hasattr(raw, "_syncify_bridge"):
-                setattr(cls, name, bridge(raw))
+            found = getattr(cls, name, None)
+            if found is not None and not hasattr(found, "_syncify_bridge"):
+                setattr(cls, name, bridge(found if name in vars(cls) else _look_up(name, found)))
 
     if TYPE_CHECKING:
 
@@ -107,12 +108,30 @@ class SyncContextManager:
         __enter__ = SyncManager.__enter__
         __exit__ = SyncManager.__exit__
 
-        @functools.cached_property
+        @property
         def _syncify_stays(self) -> Stays:
-            return Stays()
+            stays = self.__dict__.setdefault("_syncify_entered", Stays(self))  # two threads may come here at once
+            if stays.owner() is not self:  # this is a copy of what has been entered
+                stays = self.__dict__["_syncify_entered"] = Stays(self)
+            return stays
 
+        @property
         def _syncify_manager(self) -> Any:
-            return self
+            return weakref.ref(self)
+
+
+def _look_up(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what calls an inherited method: the one that comes next for the object's class, as `super()` does."""
+
+    @functools.wraps(found)
+    def call(self: Any, *exc_info: Any) -> Any:
+        for cls in type(self).__mro__:
+            bridge = vars(cls).get(name)
+            if getattr(bridge, "__wrapped__", None) is call:
+                return getattr(super(cls, self), name)(*exc_info)
+        raise AttributeError(name)
+
+    return call
 
 
 def _bridge_enter(raw: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """A generator whose producer, an async generator on the background loop, runs ahead of its consumer."""
 
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, NoReturn, TypeVar
@@ -42,13 +43,18 @@ class PrefetchedGenerator(SyncGenerator[Y, S]):
             raise StopIteration
         items = self._items
         if items:
-            item = items.popleft()
-            # Resumed for many items at a time, as that is what costs.
-            producer = self._producer
-            if producer is not None and producer.paused and len(items) <= self._ahead // 2:
-                producer.paused = False
-                self._background.post(producer.fill)
-            return item
+            self._thread = threading.get_ident()
+            try:
+                item = items.popleft()
+            except IndexError:
+                pass  # another thread was faster
+            else:
+                # Resumed for many items at a time, as that is what costs.
+                producer = self._producer
+                if producer is not None and producer.paused and len(items) <= self._ahead // 2:
+                    producer.paused = False
+                    self._background.post(producer.fill)
+                return item
         try:
             return self._resume(_next_item, None)
         except BaseException as error:
@@ -101,6 +107,7 @@ class _Ahead(Iteration):
             self._consumer = call
             self.fill()
             self._answer_consumer()
+            self.fill()  # there is room again
             if not call.done:
                 call.taken(self._task, self._begun)  # so that its cancellation reaches the producer
             return
@@ -137,9 +144,8 @@ class _Ahead(Iteration):
         if not isinstance(error, NO_FAILURE if self._stopping else StopAsyncIteration | None):
             self._outcome = None, error  # for the consumer, after the items; or for who is closing it
         self._answer_consumer()
-        if len(self._items) >= self._ahead:
-            self.paused = True
-        else:
+        self.paused = True  # before looking for room, since the consumer makes room before it looks at this
+        if len(self._items) < self._ahead:
             assert self._loop is not None
             self._loop.call_soon(self.fill, context=self.background.context)
 

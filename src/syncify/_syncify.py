@@ -1,9 +1,10 @@
 """`Syncify`: the decorator, and what its users ask of one syncer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
+from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_args, overload
 
 from ._decorate import decorate
@@ -19,7 +20,11 @@ R = TypeVar("R")
 S = TypeVar("S")
 Y = TypeVar("Y")
 Z = TypeVar("Z")
+E = TypeVar("E", bound=bool | None)
+F = TypeVar("F", bound=Callable[..., Any])
+AF = TypeVar("AF", bound=Callable[..., Awaitable[Any]])
 R_co = TypeVar("R_co", covariant=True)
+E_co = TypeVar("E_co", bound=bool | None, covariant=True)
 S_contra = TypeVar("S_contra", contravariant=True)
 
 
@@ -28,6 +33,27 @@ class _ClassMethod(Protocol[S_contra, P, R_co]):
 
     @property
     def __func__(self) -> Callable[Concatenate[type[S_contra], P], R_co]: ...
+
+
+class _ContextManager(AbstractContextManager[R_co, E_co], Protocol[R_co, E_co]):
+    """What plain code gets of a context manager. Like those of contextlib, it is a decorator as well."""
+
+    # Declared anew, or pyright would not see that one which returns a bool may swallow exceptions.
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> E_co: ...
+
+    def __call__(self, function: F, /) -> F: ...
+
+
+class _AsyncContextManager(AbstractAsyncContextManager[R_co, E_co], Protocol[R_co, E_co]):
+    """The same for async code."""
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> E_co: ...
+
+    def __call__(self, function: AF, /) -> AF: ...
 
 
 class _DecoratorOfGenerators(Protocol):
@@ -64,16 +90,16 @@ class _DecoratorOfContextManagers(Protocol):
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, AbstractAsyncContextManager[R]]", /
-    ) -> StaticMethodFactory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+        self, function: "staticmethod[P, AbstractAsyncContextManager[R, E]]", /
+    ) -> StaticMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
     @overload
     def __call__(
-        self, function: Callable[P, AbstractAsyncContextManager[R]], /
-    ) -> Factory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+        self, function: Callable[P, AbstractAsyncContextManager[R, E]], /
+    ) -> Factory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
     @overload
     def __call__(
-        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R]], /
-    ) -> ClassMethodFactory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R, E]], /
+    ) -> ClassMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
 
 
 class _Missing:
@@ -161,8 +187,8 @@ class Syncify:
     ) -> StaticMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, AbstractAsyncContextManager[R]]", /
-    ) -> StaticMethodFactory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+        self, function: "staticmethod[P, AbstractAsyncContextManager[R, E]]", /
+    ) -> StaticMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> SyncFunction[P, R]: ...
     @overload
@@ -175,8 +201,8 @@ class Syncify:
     ) -> Factory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
     @overload
     def __call__(
-        self, function: Callable[P, AbstractAsyncContextManager[R]], /
-    ) -> Factory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+        self, function: Callable[P, AbstractAsyncContextManager[R, E]], /
+    ) -> Factory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
     @overload
     def __call__(self, function: _ClassMethod[S, P, Coroutine[Any, Any, R]], /) -> SyncClassMethod[P, R]: ...
     @overload
@@ -189,8 +215,8 @@ class Syncify:
     ) -> ClassMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
     @overload
     def __call__(
-        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R]], /
-    ) -> ClassMethodFactory[P, AbstractContextManager[R], AbstractAsyncContextManager[R]]: ...
+        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R, E]], /
+    ) -> ClassMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
     @overload
     def __call__(self, /, *, prefetch: int) -> _DecoratorOfGenerators: ...
     @overload

@@ -38,23 +38,26 @@ def async_view(background: BackgroundLoop, value: Any) -> Any:
     return AsyncIteratorView(background, value)
 
 
+class _Reading(Conversation):
+    ends_with_errors = False  # some iterators go on after one
+
+
 class AsyncIteratorView(Generic[T]):
     """An async iterator of the background loop, for plain code and for other loops.
 
-    Its steps run in one task there, until one of them raises. The one after that begins anew, since some iterators go
-    on. All other attributes are those of the iterator itself.
+    All its steps run in one task there. All other attributes are those of the iterator itself.
     """
 
     __slots__ = ("__weakref__", "_syncify_background", "_syncify_conversation", "_syncify_iterator")
 
     _syncify_background: BackgroundLoop
-    _syncify_conversation: Conversation | None
+    _syncify_conversation: Conversation
     _syncify_iterator: AsyncIterator[T]
 
     def __init__(self, background: BackgroundLoop, iterator: AsyncIterator[T]) -> None:
         object.__setattr__(self, "_syncify_background", background)
         object.__setattr__(self, "_syncify_iterator", iterator)
-        object.__setattr__(self, "_syncify_conversation", None)
+        object.__setattr__(self, "_syncify_conversation", _Reading(background, _name_of(iterator)))
 
     def __iter__(self) -> "AsyncIteratorView[T]":
         return self
@@ -63,8 +66,7 @@ class AsyncIteratorView(Generic[T]):
         background = self._syncify_background
         if running_loop() is not None:
             check_blocking(background, f"{_name_of(self._syncify_iterator)}.__next__", "async for ... in")
-        conversation = _conversation_of(self)
-        call = BlockingCall(background, self._syncify_iterator.__anext__, (), {}, None, conversation)
+        call = BlockingCall(background, self._syncify_iterator.__anext__, (), {}, None, self._syncify_conversation)
         call.wait()
         if call.error is not None:
             if isinstance(call.error, StopAsyncIteration):
@@ -83,7 +85,7 @@ class AsyncIteratorView(Generic[T]):
         loop = running_loop()
         if loop is None:
             raise RuntimeError(f"{self!r} was iterated where no asyncio event loop runs")
-        call = AwaitedCall(loop, background, self._syncify_iterator.__anext__, (), {}, None, _conversation_of(self))
+        call = AwaitedCall(loop, background, self._syncify_iterator.__anext__, (), {}, None, self._syncify_conversation)
         await call
         if call.error is not None:
             try:
@@ -93,6 +95,8 @@ class AsyncIteratorView(Generic[T]):
         return call.value  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
+        if name in AsyncIteratorView.__slots__:  # an interrupt has struck while this was made
+            raise AttributeError(name)
         return getattr(self._syncify_iterator, name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -108,18 +112,9 @@ class AsyncIteratorView(Generic[T]):
         return f"<view of {self._syncify_iterator!r}>"
 
     def __del__(self) -> None:
-        conversation = self._syncify_conversation
+        conversation: Conversation | None = getattr(self, "_syncify_conversation", None)
         if conversation is not None:
             release(conversation)
-
-
-def _conversation_of(self: AsyncIteratorView[Any]) -> Conversation:
-    conversation = self._syncify_conversation
-    if conversation is None or conversation.ended:
-        name = _name_of(self._syncify_iterator)
-        conversation = Conversation(self._syncify_background, name)
-        object.__setattr__(self, "_syncify_conversation", conversation)
-    return conversation
 
 
 def _name_of(iterator: object) -> str:

@@ -4,16 +4,24 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ._call import Raw
 from ._loop import BackgroundLoop
 
-__all__ = ("BoundWrapper", "ClassMethodWrapper", "Wrapper", "bound_doc")
+__all__ = ("BoundWrapper", "ClassMethodWrapper", "Takes", "Wrapper", "bound_doc")
+
+S_contra = TypeVar("S_contra", contravariant=True)
 
 # Of the attributes of a function, those that tell of a decorator below, or claim that what bears them is async; and the
 # name of a method here.
 _NOT_COPIED = {"__wrapped__", "_is_coroutine", "_is_coroutine_marker", "submit"}
+
+
+class Takes(Protocol[S_contra]):
+    """What a type checker needs to see of a method, to tell of what class: the type of its first argument."""
+
+    def __call__(self, first: S_contra, /, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class Wrapper:
