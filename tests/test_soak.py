@@ -600,14 +600,17 @@ WAYS = {
 }
 
 def struck_in(ways, times, rounds):
+    def spin():
+        while left:
+            pass
+
     def target():
         try:
             while left:
                 for way in ways:
                     way()
         finally:
-            while left:
-                pass
+            spin()  # a loop right here makes Python 3.13.0 forget that the exception has been handled
 
     works()
     for number in range(rounds):
