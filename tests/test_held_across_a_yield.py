@@ -732,7 +732,7 @@ def test_an_error_that_came_of_a_strike_is_raised_by_the_next_request(bridged, s
 def test_the_return_that_came_of_a_strike_ends_the_next_request(bridged, syncer, request_):
     rows = struck_rows(syncer, "return")
     # What is thrown into a generator that has ended comes back. It is not lost.
-    ends = {"close": contextlib.nullcontext(), "throw": pytest.raises(ValueError)}
+    ends = {"close": contextlib.nullcontext(), "throw": pytest.raises(ValueError, match=r"^$")}
 
     async def scenario():
         consumed = await _first(bridged, rows)
@@ -1507,7 +1507,9 @@ def test_a_loop_that_is_broken_off_in_a_task_group_has_stopped_the_children(sync
         break
     assert "child cancelled" in log
     assert log[-1] == 0
-    assert unraisable == [GeneratorExit]
+    # From Python 3.15 on asyncio's task group lets the GeneratorExit through as it is.
+    told = [] if thing == "task_group" and sys.version_info >= (3, 15) else [GeneratorExit]
+    assert unraisable == told
 
 
 def test_an_error_in_a_loop_lets_go_of_what_was_held(syncer):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ._callers import AwaitedCall, BlockingCall
-from ._conversation import Conversation, Hold, end_interrupted
+from ._conversation import Conversation, Hold, end_cancelled, end_interrupted
 from ._deadlock import check_blocking
 from ._loop import BackgroundLoop, running_loop
 from ._traceback import shorten
@@ -187,15 +187,17 @@ class AsyncManager(_Manager, AbstractAsyncContextManager[T], AsyncContextDecorat
             self._syncify_stays.add(hold)
             entered: Any = self if call.value is self else async_view(background, call.value)
             return entered  # type: ignore[no-any-return]
-        if stay.open:  # a cancellation has come when it had been entered
-            await AwaitedCall(loop, background, stay.close, (), {}, None, stay)
+        await end_cancelled(stay, call)  # when it had been entered
         try:
             raise call.take_error()
         finally:
             call.keep_context()
 
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> bool | None:
         loop = running_loop()
         if loop is None:

@@ -4,13 +4,13 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 
 from ._call import Call, create_task
-from ._callers import BlockingCall
+from ._callers import AwaitedCall, BlockingCall
 from ._loop import BackgroundLoop
 
-__all__ = ("NO_FAILURE", "Conversation", "Hold", "end_interrupted", "release")
+__all__ = ("Conversation", "Hold", "end_cancelled", "end_interrupted", "is_failure", "release")
 
 C = TypeVar("C", bound="Conversation")
 
@@ -27,7 +27,9 @@ class Conversation:
     The conversation ends with the first call that raises, as a rule, or when `ended` is set in a call.
     """
 
-    ends_with_errors: ClassVar = True
+    # Whether several callers may be at it, who know nothing of each other. Then an error or a cancellation of one of
+    # them is no concern of the others, and the conversation goes on.
+    is_shared: ClassVar = False
 
     __slots__ = (
         "_asyncio_future_blocking",
@@ -72,7 +74,8 @@ class Conversation:
         if self._finished:
             self._answer(call)
             return
-        call.taken(self._task, self._begun)
+        if not self.is_shared:
+            call.taken(self._task, self._begun)  # so its cancellation strikes what it is waiting for
         self._calls.append(call)
         if self._task is None:
             self._start(call)
@@ -84,7 +87,7 @@ class Conversation:
     def _check_process(self) -> None:
         if self._loop is None:
             self._loop = self.background.loop
-        elif self._loop is not self.background.loop:
+        elif self.belongs_elsewhere:
             raise RuntimeError(f"{self._name}() was started before a fork, and cannot go on after it")
 
     def _start(self, call: Call) -> None:
@@ -128,9 +131,11 @@ class Conversation:
                 try:
                     call.value = await call.make_awaitable()
                 except BaseException as error:
-                    self.ended = self.ends_with_errors or isinstance(error, GeneratorExit)
+                    self.ended = not self.is_shared or isinstance(error, GeneratorExit)
                     call.error = error
                 call.end()
+                while self.is_shared and self._task is not None and self._task.cancelling():
+                    self._task.uncancel()  # that was for this caller
                 del call  # and with it the value, before the task is parked
         finally:
             self.ended = self._finished = True
@@ -178,6 +183,11 @@ class Conversation:
     def open(self) -> bool:
         """Whether it has begun and not ended. Code on the background loop itself does not begin it."""
         return self._loop is not None and not self.ended
+
+    @property
+    def belongs_elsewhere(self) -> bool:
+        """Whether it is of a loop that this process does not have, since it has been forked."""
+        return self._loop not in (None, self.background.loop)
 
     @property
     def over(self) -> bool:
@@ -231,18 +241,25 @@ class _Closing(Call):
 
     def wake(self) -> None:
         error, self.error = self.error, None
-        if not isinstance(error, NO_FAILURE):
+        if is_failure(error):
             self.background.report("what was dropped before its end raised in its cleanup", error)
 
 
-# How a coroutine may end that has been told to.
-NO_FAILURE = (asyncio.CancelledError, GeneratorExit, StopAsyncIteration, type(None))
+def is_failure(error: BaseException | None) -> TypeGuard[BaseException]:
+    """Tell whether something has gone wrong, or a coroutine has just ended since it was told to."""
+    if isinstance(error, BaseExceptionGroup):  # a task group makes one of a GeneratorExit
+        return error.split(_NO_FAILURE)[1] is not None
+    return not isinstance(error, (*_NO_FAILURE, type(None)))
+
+
+_NO_FAILURE = (asyncio.CancelledError, GeneratorExit, StopAsyncIteration)
 
 
 def release(conversation: Conversation) -> None:
     """Have it closed, by a caller that goes away without having ended it. Nobody waits for that."""
     background = conversation.background
-    if conversation.over or background.loop is None:  # which it is in a forked child
+    # In a forked child there is no loop, or another.
+    if conversation.over or background.loop is None or conversation.belongs_elsewhere:
         return
     try:
         background.post(conversation.drop)
@@ -261,8 +278,17 @@ def end_interrupted(conversation: Conversation, call: BlockingCall | None, inter
         except BaseException:
             release(conversation)  # the second interrupt; perhaps nothing has been posted
             raise
-        if not isinstance(closing.error, NO_FAILURE) and interrupt.__context__ is None:
+        if is_failure(closing.error) and interrupt.__context__ is None:
             interrupt.__context__ = closing.take_error()
+
+
+async def end_cancelled(conversation: Conversation, call: AwaitedCall) -> None:
+    """Close it for a caller that was cancelled when the call was done, and does not go on."""
+    if conversation.open:
+        closing = AwaitedCall(call.get_loop(), conversation.background, conversation.close, (), {}, None, conversation)
+        await closing
+        if is_failure(closing.error) and call.error is not None:
+            call.error.__context__ = closing.take_error()
 
 
 class Hold(Generic[C]):

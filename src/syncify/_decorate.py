@@ -78,6 +78,15 @@ def _is_context_manager_function(function: Any) -> bool:
     return type(function) is FunctionType and function.__code__ is _HELPER
 
 
+def _wraps_context_manager_function(function: Any) -> bool:
+    while isinstance(function, FunctionType):
+        function = vars(function).get("__wrapped__")
+        if _is_context_manager_function(function):
+            return True
+    return False
+
+
+# Should contextlib come to make something else, @syncify would refuse that, and context_manager=True would do.
 _HELPER = contextlib.asynccontextmanager(decorate).__code__  # all that it makes have this code
 
 
@@ -123,6 +132,11 @@ def _name_after(call: Raw, function: Any) -> Raw:
         if isinstance(value, str):
             setattr(call, name, value)
     setattr(call, "__wrapped__", function)  # noqa: B010 - its signature may be shorter than that of what it calls
+    try:
+        annotations = inner.__annotations__
+    except Exception:  # they may name what is not defined yet
+        annotations = None
+    call.__annotations__ = annotations if isinstance(annotations, dict) else {}
     return call
 
 
@@ -152,6 +166,10 @@ def _describe(function: Any) -> str:
 def _advise(function: Any, name: str) -> str:
     if isinstance(function, Wrapper | BoundWrapper | ClassMethodWrapper):
         return f"{name}, which has been syncified already; use it as it is"
+    if _wraps_context_manager_function(function):
+        return f"{name}, a wrapper around an async context manager; write @syncify(context_manager=True) above it"
+    if hasattr(type(function), "__aenter__"):
+        return f"{name}, an async context manager that has been made already; decorate the function that makes it"
     if isinstance(function, FunctionType) and inspect.isasyncgenfunction(inspect.unwrap(function)):
         return f"{name}, a plain function around an async generator; decorate the async generator, below that wrapper"
     if isinstance(function, type):

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ._callers import AwaitedCall, BlockingCall
-from ._conversation import Conversation, Hold, end_interrupted, release
+from ._conversation import Conversation, Hold, end_cancelled, end_interrupted, release
 from ._deadlock import check_blocking, refuse_deadlock
 from ._leaving import Departure
 from ._loop import BackgroundLoop, running_loop
@@ -57,7 +57,7 @@ class SyncGenerator(Generator[Y, S, None]):
         "_thread",
     )
 
-    def __init__(self, background: BackgroundLoop, rows: AsyncGenerator[Y, S], name: str) -> None:
+    def __init__(self, background: BackgroundLoop, rows: AsyncGenerator[Y, S], name: str, begun: bool = False) -> None:
         self._background = background
         self._rows = rows
         self._name = name
@@ -66,6 +66,8 @@ class SyncGenerator(Generator[Y, S, None]):
         self._thread = 0  # which has resumed it last
         self._departure = Departure(self)
         self._finished = False
+        if begun:
+            self._hold = Hold(self._start())
 
     def __iter__(self) -> "SyncGenerator[Y, S]":
         self._departure.note_loop(sys._getframe(1))
@@ -147,6 +149,9 @@ class SyncGenerator(Generator[Y, S, None]):
                 call.keep_context()
         return call.value  # type: ignore[no-any-return]
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be copied or pickled")
+
     def __repr__(self) -> str:
         return f"<syncified generator {self._name} at {id(self):#x}>"
 
@@ -154,12 +159,12 @@ class SyncGenerator(Generator[Y, S, None]):
         # All that is not closed here is released by the hold. That goes after this, and so sees to it as well if a
         # signal handler raises in here.
         hold: Hold[Iteration] | None = getattr(self, "_hold", None)  # an interrupt may have struck while this was made
-        if hold is None or self._finished or hold.conversation.over:
+        if hold is None or self._finished or hold.conversation.over or hold.conversation.belongs_elsewhere:
             return
         if (
             threading.get_ident() == self._thread
             and running_loop() is not self._background.loop
-            and self._departure.is_from_loop()
+            and self._departure.is_to_be_waited_for(sys._getframe())
         ):
             try:
                 self.close()
@@ -208,6 +213,10 @@ def make_async_generator(
         while True:
             if conversation is None:
                 # In the caller's own task.
+                if running_loop() is not background.loop:
+                    raise RuntimeError(
+                        f"{aio.__qualname__}.aio() was begun on the background loop, and has to be iterated there"
+                    )
                 try:
                     value = await step(argument)
                 except StopAsyncIteration:
@@ -225,8 +234,7 @@ def make_async_generator(
                 if call.error is not None:
                     if isinstance(call.error, StopAsyncIteration):
                         return
-                    if conversation.open:  # a cancellation has come when the step was done
-                        await AwaitedCall(loop, background, conversation.close, (), {}, None, conversation)
+                    await end_cancelled(conversation, call)
                     try:
                         raise call.take_error()
                     finally:
@@ -237,7 +245,11 @@ def make_async_generator(
                 argument = yield value
                 step = rows.asend
             except BaseException as error:
-                if conversation is not None and running_loop() in (None, background.loop):
+                if (
+                    conversation is not None
+                    and isinstance(error, GeneratorExit)
+                    and running_loop() in (None, background.loop)
+                ):
                     # Nothing can be awaited: it is collected where its loop does not run any more. The hold is next.
                     raise
                 step, argument = throw, error

@@ -10,6 +10,7 @@ from ._context_managers import AsyncManager, Stays, SyncManager
 from ._loop import BackgroundLoop, running_loop
 from ._syncify import Syncify
 from ._traceback import shorten
+from ._wrapper import Wrapper
 
 __all__ = ("SyncContextManager",)
 
@@ -85,8 +86,10 @@ class SyncContextManager:
             raise TypeError(f"write `class {cls.__name__}(SyncContextManager, syncer=syncify)`, or with another syncer")
         cls._syncify_name = cls.__qualname__
         for name, bridge in ("__aenter__", _bridge_enter), ("__aexit__", _bridge_exit):
-            found = getattr(cls, name, None)
-            if found is not None and not hasattr(found, "_syncify_bridge"):
+            found: Any = getattr(cls, name, None)
+            if isinstance(found, Wrapper):
+                found = found._syncify_aio
+            if found is not None and not _is_bridge(found):
                 setattr(cls, name, bridge(found if name in vars(cls) else _look_up(name, found)))
 
     if TYPE_CHECKING:
@@ -120,6 +123,11 @@ class SyncContextManager:
             return weakref.ref(self)
 
 
+def _is_bridge(function: Any) -> bool:
+    # Not just marked as one: a wrapper around a bridge has its mark as well.
+    return getattr(function, "__dict__", {}).get("_syncify_bridge") is function
+
+
 def _look_up(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
     """Return what calls an inherited method: the one that comes next for the object's class, as `super()` does."""
 
@@ -144,21 +152,21 @@ def _bridge_enter(raw: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as error:
             raise shorten(error)  # noqa: B904 - the same exception
 
-    enter.__dict__["_syncify_bridge"] = True
+    enter.__dict__["_syncify_bridge"] = enter
     return enter
 
 
 def _bridge_exit(raw: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(raw)
-    async def leave(self: Any, *exc_info: Any) -> Any:
+    async def leave(self: Any, *exc_info: Any, **named: Any) -> Any:
         if running_loop() is self._syncify_background.loop:
-            return await raw(self, *exc_info)
+            return await raw(self, *exc_info, **named)
         try:
-            return await AsyncManager.__aexit__(self, *exc_info)
+            return await AsyncManager.__aexit__(self, *exc_info, **named)
         except BaseException as error:
             raise shorten(error)  # noqa: B904 - the same exception
         finally:
-            del exc_info  # may hold what is raised here, whose traceback holds this frame
+            del exc_info, named  # may hold what is raised here, whose traceback holds this frame
 
-    leave.__dict__["_syncify_bridge"] = True
+    leave.__dict__["_syncify_bridge"] = leave
     return leave

@@ -1,12 +1,12 @@
 """A generator whose producer, an async generator on the background loop, runs ahead of its consumer."""
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, NoReturn, TypeVar
 
 from ._call import Call
-from ._conversation import NO_FAILURE
 from ._deadlock import check_blocking
 from ._generators import FORM, Iteration, SyncGenerator
 from ._loop import BackgroundLoop, running_loop
@@ -77,6 +77,10 @@ class PrefetchedGenerator(SyncGenerator[Y, S]):
         )
 
 
+_WHEN_DONE = (StopAsyncIteration, type(None))
+_WHEN_STOPPED = (asyncio.CancelledError, GeneratorExit, *_WHEN_DONE)
+
+
 async def _next_item(argument: None) -> NoReturn:
     """Marks the call of a consumer that has found no item. It is answered when there is one, not run."""
     raise NotImplementedError
@@ -122,10 +126,13 @@ class _Ahead(Iteration):
 
     def fill(self) -> None:
         """Let the producer run until the queue is full."""
-        if not (self._filling or self._stopping or self.ended or len(self._items) >= self._ahead):
+        if not (self._filling or self._stopping or self.ended or self._is_full() or self.belongs_elsewhere):
             self._filling = True
             self.paused = False
             super().take(_Filling(self))
+
+    def _is_full(self) -> bool:
+        return len(self._items) >= self._ahead
 
     async def produce(self) -> None:
         if self._consumer is not None:
@@ -141,11 +148,12 @@ class _Ahead(Iteration):
     def filled(self, error: BaseException | None) -> None:
         """Go on after a run of the producer."""
         self._filling = False
-        if not isinstance(error, NO_FAILURE if self._stopping else StopAsyncIteration | None):
+        expected = _WHEN_STOPPED if self._stopping else _WHEN_DONE
+        if not isinstance(error, expected):
             self._outcome = None, error  # for the consumer, after the items; or for who is closing it
         self._answer_consumer()
         self.paused = True  # before looking for room, since the consumer makes room before it looks at this
-        if len(self._items) < self._ahead:
+        if not self._is_full():
             assert self._loop is not None
             self._loop.call_soon(self.fill, context=self.background.context)
 
@@ -158,6 +166,9 @@ class _Ahead(Iteration):
             pass
         elif self._items:
             consumer.value = self._items.popleft()
+            consumer.end()
+        elif self._stopping:  # by somebody else, at the end of the program for example
+            consumer.error = asyncio.CancelledError()
             consumer.end()
         else:
             super()._answer(consumer)
