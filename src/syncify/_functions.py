@@ -38,7 +38,7 @@ class SyncFunction(Wrapper, Generic[P, R]):
         cleaned up, and lets the interrupt through. A second interrupt stops waiting.
 
         Returns:
-            What the coroutine returned, the very object.
+            What the coroutine returned, the very object; for an async iterator, something to iterate over it with.
 
         Raises:
             DeadlockError: The call was made on the background loop itself.
