@@ -23,6 +23,13 @@ def syncer(request):
     return Syncify(f"alone-{request.param}", loop_factory=LOOP_FACTORIES[request.param])
 
 
+@pytest.fixture(autouse=True)
+def _collected():
+    """Programs that ignore GeneratorExit leave garbage that complains. It is not to do so in another test."""
+    yield
+    gc.collect()
+
+
 class Custom(Exception):
     pass
 

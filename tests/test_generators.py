@@ -4,6 +4,7 @@ import asyncio
 import collections.abc
 import contextlib
 import contextvars
+import copy
 import functools
 import gc
 import inspect
@@ -1323,3 +1324,64 @@ def test_no_call_is_in_flight_once_it_has_ended():
         end(syncer(count)(3))
     syncer.run(asyncio.sleep(0))
     assert repr(syncer) == "<Syncify 'in-flight', 0 calls in flight>"
+
+
+def test_begun_on_the_background_loop_it_is_not_iterated_on_another(syncer, loop_factory):
+    @syncer
+    async def rows():
+        yield 1
+        yield 2
+
+    generator = rows.aio()
+
+    async def step():
+        return await anext(generator)
+
+    assert syncer.run(step()) == 1
+    with asyncio.Runner(loop_factory=loop_factory) as runner, pytest.raises(RuntimeError, match="background loop"):
+        runner.run(step())
+
+
+def test_begun_on_another_loop_athrow_on_the_background_loop_reaches_it(syncer, loop_factory):
+    tasks = []
+
+    @syncer
+    async def rows():
+        while True:
+            try:
+                tasks.append(asyncio.current_task())
+                yield "row"
+            except ValueError:
+                yield "caught"
+
+    generator = rows.aio()
+
+    async def step():
+        return await anext(generator)
+
+    async def throw():
+        return await generator.athrow(ValueError())
+
+    async def close():
+        await generator.aclose()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(step()) == "row"
+        assert syncer.run(throw()) == "caught"
+        assert runner.run(step()) == "row"
+        runner.run(close())
+    assert tasks[0] is tasks[1]
+
+
+def test_it_cannot_be_copied(syncer):
+    @syncer
+    async def rows():
+        yield 1
+        yield 2
+
+    generator = rows()
+    assert next(generator) == 1
+    for how in copy.copy, copy.deepcopy:
+        with pytest.raises(TypeError, match="cannot be copied"):
+            how(generator)
+    assert list(generator) == [2]

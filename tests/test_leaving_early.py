@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import os
 import signal
 import sys
 import textwrap
@@ -1226,3 +1227,155 @@ def test_at_any_microsecond(program):
     """)
     )
     assert running.end() == (0, "done\n", "")
+
+
+# Errors that hold it, task groups that it holds, and forks.
+
+
+def test_a_local_variable_of_a_function_that_an_error_has_left_is_gone_with_that(source):
+    def use():
+        generator = source.rows()
+        for _ in generator:
+            raise ValueError
+
+    try:
+        use()
+    except ValueError as error:
+        assert error is not None
+    assert source.log == ["rows cleaned"]
+
+
+def test_an_error_of_the_cleanup_after_a_late_cancellation_is_its_context(syncer, loop_factory):
+    gate, waits, stepped = asyncio.Event(), threading.Event(), threading.Event()
+
+    @syncer
+    async def rows():
+        try:
+            waits.set()
+            await gate.wait()
+            stepped.set()
+            yield 1
+        finally:
+            raise ValueError("cleanup")
+
+    @syncer
+    async def tell():
+        gate.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def consume():
+        async for _ in rows.aio():
+            pass
+
+    async def main():
+        task = asyncio.create_task(consume())
+        await until(waits)
+        tell()  # blocks this loop, so that it cannot know that the step is done
+        assert stepped.is_set()
+        task.cancel("late")
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await task
+        assert repr(raised.value.__context__) == "ValueError('cleanup')"
+
+    with pytest.warns(match="blocks the event loop"), asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_dropped_generator_that_holds_a_task_group_goes_in_silence(unraisable):
+    syncer = Syncify("silent")
+    reports = []
+    cleaned = threading.Event()
+    syncer.get_loop().set_exception_handler(lambda loop, context: reports.append(context))
+
+    @syncer
+    async def rows():
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.Event().wait())
+                while True:
+                    yield 1
+        finally:
+            cleaned.set()
+
+    generator = rows()
+    next(generator)
+    del generator
+    assert cleaned.wait(10)
+    for _ in range(5):
+        syncer.run(asyncio.sleep(0))
+    gc.collect()
+    syncer.run(asyncio.sleep(0))
+    assert reports == []
+    assert not unraisable
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_leaves_what_its_parent_has_begun_in_silence(script):
+    running = script(
+        """
+        import gc, os, signal
+        from contextlib import asynccontextmanager
+        from syncify import syncify
+
+        @syncify
+        async def rows():
+            while True:
+                yield 1
+
+        @syncify(prefetch=3)
+        async def ahead():
+            while True:
+                yield 1
+
+        class Rows:
+            def __aiter__(self):
+                return self
+            async def __anext__(self):
+                return 1
+
+        @syncify
+        async def view():
+            return Rows()
+
+        @syncify
+        @asynccontextmanager
+        async def session():
+            yield
+
+        @syncify
+        async def works():
+            return "works"
+
+        held = [rows(), ahead(), view()]
+        for each in held:
+            next(each)
+        held.append(session())
+        held[-1].__enter__()
+
+        def fork():
+            for _ in rows():
+                for _ in ahead():
+                    for _ in view():
+                        child = os.fork()
+                        if not child:
+                            signal.alarm(20)  # rather than outlive the test
+                            print(works())
+                        break
+                    break
+                break
+            return child
+
+        child = fork()
+        if child:
+            print("exit code", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        else:
+            while held:
+                held.pop()
+                gc.collect()
+                print(works())
+        """,
+        "-Wignore::DeprecationWarning",  # Python's own, about forking with threads
+    )
+    assert running.end() == (0, "works\n" * 5 + "exit code 0\n", "")

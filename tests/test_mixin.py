@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+import functools
 import gc
 import pickle
 import sys
@@ -754,3 +755,77 @@ def test_one_that_was_left_is_collected(syncer, cls):
     syncer.run(asyncio.sleep(0))
     gc.collect()
     assert reference() is None
+
+
+def test_a_wrapper_around_an_inherited_method_runs_on_the_loop(syncer, use, cls):
+    loops = []
+
+    def logged(method):
+        @functools.wraps(method)
+        async def wrapper(self, *exc_info):
+            loops.append(asyncio.get_running_loop())
+            return await method(self, *exc_info)
+
+        return wrapper
+
+    class Logged(cls):
+        __aenter__ = logged(cls.__aenter__)
+        __aexit__ = logged(cls.__aexit__)
+
+    use(Logged(), nothing)
+    assert loops == [syncer.get_loop()] * 2
+
+
+@pytest.mark.parametrize("by", ["themselves", "another name"])
+def test_decorated_methods_are_entered_and_left(syncer, use, by):
+    log = []
+
+    if by == "themselves":
+
+        class Session(SyncContextManager, syncer=syncer):
+            @syncer
+            async def __aenter__(self):
+                log.append(asyncio.get_running_loop())
+                return "value"
+
+            @syncer
+            async def __aexit__(self, *exc_info):
+                log.append(asyncio.get_running_loop())
+
+    else:
+
+        class Session(SyncContextManager, syncer=syncer):
+            @syncer
+            async def enter(self):
+                log.append(asyncio.get_running_loop())
+                return "value"
+
+            @syncer
+            async def leave(self, *exc_info):
+                log.append(asyncio.get_running_loop())
+
+            __aenter__, __aexit__ = enter, leave
+
+    assert use(Session(), nothing) == "value"
+    assert log == [syncer.get_loop()] * 2
+
+
+def test_aexit_may_be_called_without_arguments_if_the_class_allows_it(syncer, loop_factory):
+    log = []
+
+    class Session(SyncContextManager, syncer=syncer):
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *exc_info):
+            log.append((asyncio.get_running_loop(), any(exc_info)))
+
+    async def main():
+        session = Session()
+        await session.__aenter__()
+        await session.__aexit__()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+    syncer.run(main())
+    assert log == [(syncer.get_loop(), False)] * 2

@@ -12,6 +12,8 @@ from collections.abc import Generator
 
 import pytest
 
+from syncify import Syncify
+
 variable = contextvars.ContextVar("variable", default="default")
 
 sizes = pytest.mark.parametrize("n", [1, 2, 3, 64])
@@ -1002,3 +1004,27 @@ def test_for_async_code_nothing_runs_ahead_and_send_and_throw_work(syncer, where
         asyncio.run(main())
     else:
         syncer.run(main())
+
+
+def test_a_consumer_that_waits_while_somebody_else_ends_it_is_not_told_that_it_is_complete():
+    syncer = Syncify("aborted")
+    waits, results = threading.Event(), []
+
+    @syncer(prefetch=3)
+    async def rows():
+        waits.set()
+        await asyncio.Event().wait()
+        yield 1
+
+    def consume():
+        try:
+            results.append(list(rows()))
+        except BaseException as error:
+            results.append(type(error))
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    assert waits.wait(20)
+    syncer._background.abort_calls(20)  # as at the end of the program
+    thread.join(20)
+    assert results == [asyncio.CancelledError]

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import copy
 import gc
 import inspect
 import itertools
@@ -11,6 +12,7 @@ import socket
 import sys
 import threading
 import traceback
+import unittest.mock
 import weakref
 
 import pytest
@@ -806,3 +808,239 @@ def test_one_that_is_still_there_when_the_program_ends_ends_in_silence(script):
         print(next(view))
     """)
     assert running.end() == (0, "row\n", "")
+
+
+# What has both kinds of iteration, loops that begin anew, and consumers that leave each other alone.
+
+
+class Both(Numbers):
+    """Plain code can iterate over it without help."""
+
+    def __iter__(self):
+        return iter([1])
+
+
+@pytest.mark.parametrize("make_value", [unittest.mock.MagicMock, Both])
+def test_what_plain_code_can_iterate_over_comes_back_untouched(syncer, call, make_value):
+    value = make_value()
+
+    @syncer
+    async def make():
+        return value
+
+    assert call(make) is value
+    assert syncer.run(make.__wrapped__()) is value
+
+
+def test_a_loop_begins_with_the_aiter_of_the_iterator(syncer, collect):
+    class Rewinds(Numbers):
+        def __aiter__(self):
+            self.left = 2
+            return self
+
+    iterator = Rewinds(0)
+
+    @syncer
+    async def make():
+        return iterator
+
+    assert collect(make) == [1, 0]
+    assert collect(make) == [1, 0]
+    view = make()
+    assert list(view) == [1, 0]
+    assert list(view) == [1, 0]
+
+
+def test_an_aiter_that_is_an_async_generator_is_iterated_and_closed(syncer, loop_factory):
+    log, closed = [], threading.Event()
+
+    class Rows:
+        async def __aiter__(self):
+            try:
+                yield 1
+                yield 2
+            finally:
+                await asyncio.sleep(0)
+                log.append(asyncio.get_running_loop())
+                closed.set()
+
+        async def __anext__(self):
+            raise NotImplementedError
+
+    @syncer
+    async def make():
+        return Rows()
+
+    async def iterate():
+        return [item async for item in await make.aio()]
+
+    assert list(make()) == [1, 2]
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(iterate()) == [1, 2]
+    closed.clear()
+    view = make()
+    for item in view:
+        assert item == 1
+        break
+    assert not closed.is_set()
+    del view
+    assert closed.wait(20)
+    assert log == [syncer.get_loop()] * 3
+
+
+@pytest.mark.parametrize("how", ["cancel", "wait_for"])
+def test_a_cancelled_step_that_is_queued_does_not_touch_the_step_of_the_other(syncer, loop_factory, how):
+    class Gated(Numbers):
+        def __init__(self):
+            super().__init__()
+            self.waits = threading.Event()
+            self.gate = asyncio.Event()
+
+        async def __anext__(self):
+            self.waits.set()
+            await self.gate.wait()
+            return await super().__anext__()
+
+    @syncer
+    async def make():
+        return Gated()
+
+    async def main():
+        view = await make.aio()
+        first = asyncio.ensure_future(anext(view))
+        while not view.waits.is_set():
+            await asyncio.sleep(0)
+        if how == "cancel":
+            second = asyncio.ensure_future(anext(view))
+            await syncer.run.aio(asyncio.sleep(0))  # now it is queued behind the first
+            second.cancel("message")
+            with pytest.raises(asyncio.CancelledError, match="message"):
+                await second
+        else:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(view), 0.001)
+        assert not first.done()
+        syncer.get_loop().call_soon_threadsafe(view.gate.set)
+        assert await first == 2
+        assert await anext(view) == 1
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_a_cancelled_step_leaves_nothing_behind_in_the_task_of_later_steps(syncer, loop_factory):
+    class Tells(Waits):
+        async def __anext__(self):
+            await super().__anext__()
+            return asyncio.current_task().cancelling()
+
+    @syncer
+    async def make():
+        return Tells()
+
+    async def main():
+        view = await make.aio()
+
+        async def strike(limit):
+            while not view.waits.is_set():
+                await asyncio.sleep(0)
+            limit.reschedule(0)
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+                striking = asyncio.ensure_future(strike(limit))
+                await anext(view)
+        await striking
+        assert view.log == ["cleaned"]
+        assert [item async for item in view] == [0, 0, 0]
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+def test_an_async_generator_that_had_begun_is_closed_thrown_at_and_sent_to(syncer):
+    log = []
+
+    async def rows():
+        try:
+            while True:
+                try:
+                    log.append((yield "row"))
+                except ValueError:
+                    log.append("caught")
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            log.append("closed")
+
+    @syncer
+    async def make():
+        generator = rows()
+        assert await anext(generator) == "row"
+        return generator
+
+    make().close()
+    assert log == ["closed"]
+    log.clear()
+    generator = make()
+    assert generator.throw(ValueError()) == "row"
+    generator.close()
+    assert log == ["caught", "closed"]
+    log.clear()
+    generator = make()
+    assert generator.send("sent") == "row"
+    generator.close()
+    assert log == ["sent", "closed"]
+
+
+def test_it_cannot_be_copied(numbers):
+    view = numbers()
+    for how in copy.copy, copy.deepcopy:
+        with pytest.raises(TypeError, match="cannot be copied"):
+            how(view)
+    assert list(view) == [2, 1, 0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+def test_ctrl_c_in_a_step_that_is_queued_does_not_touch_the_step_of_the_other(script):
+    running = script("""
+        import asyncio, os, signal, threading
+        from syncify import syncify
+
+        waits, gate, results = threading.Event(), asyncio.Event(), []
+
+        class Gated:
+            def __aiter__(self):
+                return self
+            async def __anext__(self):
+                waits.set()
+                await gate.wait()
+                return "item"
+
+        @syncify
+        async def make():
+            return Gated()
+
+        @syncify
+        async def interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+
+        @syncify
+        async def open_gate():
+            gate.set()
+
+        view = make()
+        thread = threading.Thread(target=lambda: results.append(next(view)))
+        thread.start()
+        assert waits.wait(20)
+        try:
+            interrupt.submit()
+            next(view)
+        except KeyboardInterrupt:
+            results.append("interrupted")
+        open_gate()
+        thread.join(20)
+        print(results)
+        print(next(view))
+    """)
+    assert running.end() == (0, "['interrupted', 'item']\nitem\n", "")
