@@ -1044,3 +1044,16 @@ def test_ctrl_c_in_a_step_that_is_queued_does_not_touch_the_step_of_the_other(sc
         print(next(view))
     """)
     assert running.end() == (0, "['interrupted', 'item']\nitem\n", "")
+
+
+def test_a_cancellation_of_its_task_between_two_steps_is_raised_by_the_next_and_it_goes_on(syncer):
+    @syncer
+    async def make():
+        return Numbers()
+
+    view = make()
+    first = next(view)
+    syncer.get_loop().call_soon_threadsafe(view.tasks[0].cancel)
+    with pytest.raises(asyncio.CancelledError):
+        next(view)
+    assert next(view) == first - 1

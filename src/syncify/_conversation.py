@@ -66,7 +66,24 @@ class Conversation:
         """Raise the error where the last call left off. To be overridden where there is such a place."""
         raise error
 
-    # All of this runs on the background loop.
+    # What callers ask, in any thread.
+
+    @property
+    def open(self) -> bool:
+        """Whether it has begun and not ended. Code on the background loop itself does not begin it."""
+        return self._loop is not None and not self.ended
+
+    @property
+    def belongs_elsewhere(self) -> bool:
+        """Whether it is of a loop that this process does not have, since it has been forked."""
+        return self._loop not in (None, self.background.loop)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and nothing is left to be told."""
+        return self.ended and self._outcome is None
+
+    # All that follows runs on the background loop.
 
     def take(self, call: Call) -> None:
         """Run a call when those before it are done."""
@@ -146,7 +163,7 @@ class Conversation:
         try:
             self._outcome = await self.throw(strike), None
         except BaseException as error:
-            self.ended = True
+            self.ended = not self.is_shared or isinstance(error, GeneratorExit)
             self._outcome = None, error
 
     def _answer(self, call: Call) -> None:
@@ -178,21 +195,6 @@ class Conversation:
             yield self
 
     # What the task asks of the future that it awaits.
-
-    @property
-    def open(self) -> bool:
-        """Whether it has begun and not ended. Code on the background loop itself does not begin it."""
-        return self._loop is not None and not self.ended
-
-    @property
-    def belongs_elsewhere(self) -> bool:
-        """Whether it is of a loop that this process does not have, since it has been forked."""
-        return self._loop not in (None, self.background.loop)
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended, and nothing is left to be told."""
-        return self.ended and self._outcome is None
 
     def get_loop(self) -> asyncio.AbstractEventLoop | None:
         return self._loop
