@@ -27,11 +27,12 @@ def install(session: nox.Session, *groups: str) -> None:
 def run_tests(session: nox.Session) -> None:
     """Run the tests, on the Python that runs nox; tests-3.13 is for that version, which must be on PATH.
 
-    Arguments go to pytest: `make test ARGS="-k deadlock -x"`, or `nox -s tests-3.13 -- -k deadlock -x`.
+    As many at a time as there are cores. Arguments go to pytest: `make test ARGS="-k deadlock -x -n 0"`, or
+    `nox -s tests-3.13 -- -k deadlock -x -n 0`.
     The slow tests of tests/install are not among these: see the session flyte.
     """
     install(session, "test")
-    session.run("pytest", "--ignore=tests/install", *session.posargs)
+    session.run("pytest", "--numprocesses=auto", "--ignore=tests/install", *session.posargs)
 
 
 nox.session(run_tests, name="tests")
