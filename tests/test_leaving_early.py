@@ -11,6 +11,7 @@ import textwrap
 import threading
 
 import pytest
+from test_interrupt import STRUCK
 
 from syncify import Syncify
 
@@ -1148,50 +1149,12 @@ def test_a_generator_that_is_left_open_does_not_keep_the_program_from_ending(scr
     assert out.startswith("end\n")
 
 
-STRUCK = """
-    import collections, warnings
-
-    class Alarm(BaseException):
-        pass
-
-    def handler(_, frame):
-        # Strikes the functions called `target`, and whatever they call, for as long as there are strikes left.
-        global left
-        if left:
-            left -= 1
-            while frame is not None:
-                if frame.f_code.co_name == "target":
-                    raise Alarm
-                frame = frame.f_back
-
-    def strike(target, times, within):
-        global left
-        try:
-            left = times
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, within), 3e-5)
-            target()
-        except Alarm:
-            pass
-        while left:
-            pass
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-    left = 0
-    signal.signal(signal.SIGALRM, handler)
-    # What is raised in a finalizer Python has to swallow.
-    sys.unraisablehook = collections.deque(maxlen=0).append
-    warnings.simplefilter("ignore")
-    seed = random.randrange(1 << 32)
-    random.seed(seed)
-    works()
-"""
-
-
 @posix
 def test_at_any_microsecond(program):
     """Nothing hangs and nothing is left open, wherever in our own code a signal handler raises."""
     running = program(
         textwrap.dedent(STRUCK)
+        + "works()\n"
         + textwrap.dedent("""
         begun = ended = 0
 
