@@ -486,6 +486,12 @@ def handler(_, frame):
 
 signal.signal(signal.SIGALRM, handler)
 
+def spin():
+    while left:
+        # Takes the GIL anew. If another thread gets the signal while this one clears its flag that there is something to
+        # do, Python 3.12 forgets it until then, and the timer does not strike again before its signal has been handled.
+        time.sleep(0)
+
 def strike(target, times, within):
     global left
     before, caught = raised, False
@@ -495,8 +501,7 @@ def strike(target, times, within):
         target()
     except Alarm:
         caught = True
-    while left:
-        pass
+    spin()
     signal.setitimer(signal.ITIMER_REAL, 0)
     assert not unraisable, ("".join(unraisable[0]), seed)
     assert caught == (raised > before), (raised - before, seed)
@@ -600,10 +605,6 @@ WAYS = {
 }
 
 def struck_in(ways, times, rounds):
-    def spin():
-        while left:
-            pass
-
     def target():
         try:
             while left:
