@@ -488,8 +488,8 @@ signal.signal(signal.SIGALRM, handler)
 
 def spin():
     while left:
-        # Takes the GIL anew. If another thread gets the signal while this one clears its flag that there is something to
-        # do, Python 3.12 forgets it until then, and the timer does not strike again before its signal has been handled.
+        # Takes the GIL anew. If another thread gets the signal while this one clears its flag that something is to be
+        # done, Python 3.12 forgets it until then, and the timer does not strike again before it has been handled.
         time.sleep(0)
 
 def strike(target, times, within):
