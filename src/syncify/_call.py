@@ -1,16 +1,20 @@
 """A call: one coroutine's trip to the background loop and back."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import contextvars
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
+from ._errors import ClosedError
 from ._loop import BackgroundLoop
+from ._shutdown import close_coroutine
 from ._traceback import context_of, keep_context, shorten
 
-__all__ = ("Call", "Raw", "Taker", "create_task")
+__all__ = ("Call", "Raw", "Taker", "create_task", "is_failure", "why_unbegun")
 
 Raw: TypeAlias = Callable[..., Any]  # which returns an awaitable
 
@@ -18,7 +22,12 @@ Raw: TypeAlias = Callable[..., Any]  # which returns an awaitable
 class Taker(Protocol):
     """Something that takes calls into a task of its own, one after another."""
 
-    def take(self, call: "Call") -> None: ...
+    name: str
+
+    @property
+    def task(self) -> asyncio.Task[None] | None: ...
+
+    def take(self, call: Call) -> None: ...
 
 
 class Call:
@@ -36,14 +45,19 @@ class Call:
         "_raised",
         "_taker",
         "_task",
+        "_unbegun",
         "abandoned",
         "args",
         "background",
         "done",
         "error",
         "raw",
+        "started",
         "value",
+        "verdict",
     )
+
+    verdict: BaseException  # set when others end it: what its caller gets if the coroutine is cancelled
 
     def __init__(
         self,
@@ -64,8 +78,10 @@ class Call:
             self._borrowed = context is not None
             self._context = contextvars.copy_context() if context is None else context
         self._task: asyncio.Task[None] | None = None
+        self._unbegun = True  # until it begins or is given up: there may be two, and one of them can delete it
         self._begun = False
-        self.abandoned = False  # by a caller that could not even post a cancellation
+        self.abandoned = False  # by a caller that does not wait any longer, if it has not been started
+        self.started = False
         self.done = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -92,16 +108,32 @@ class Call:
             self._raised = None
             keep_context(*raised)
 
+    def has_loop(self) -> bool:
+        """Start the loop, if there is none, for a caller in async code. False if that is refused: it is the outcome."""
+        if self.background.loop is None or self.background.has_no_thread:
+            try:
+                self.background.get_loop()
+            except ClosedError as refusal:
+                self.error = refusal
+                self.done = True
+                return False
+        return True
+
     # The rest runs on the background loop, where it is posted in this order: start, then any number of cancels.
 
     def start(self) -> None:
         if self.done:
             return
+        self.started = True  # before this looks at `abandoned`; who sets that looks at this afterwards
         if self.abandoned:
             self.discard(asyncio.CancelledError())
             return
-        loop = self.background.loop
-        assert loop is not None
+        background = self.background
+        background.calls.add(self)  # before this looks at the loop; who takes that away looks at these afterwards
+        loop = background.loop
+        if loop is None or background.closing is not None:
+            self.discard(background.refusal())
+            return
         try:
             if self._taker is not None:
                 self._taker.take(self)
@@ -113,13 +145,12 @@ class Call:
             task = create_task(self._trip(), loop, self._context, self.raw.__qualname__)
             if not self._begun:
                 # It starts at the loop's next turn. Cancelled before that, with all tasks of the loop, it never does.
-                task.add_done_callback(self._end_unbegun, context=self.background.context)
-        except BaseException as error:
-            self.discard(error)
-            return
-        if not self.done:
+                task.add_done_callback(self._end_unbegun, context=background.context)
             self._task = task
-            self.background.calls.add(self)
+        except BaseException as error:
+            if self.done:  # a task factory has raised after it had run the task
+                background.report("a call could not be handled", error)
+            self.discard(error)
 
     async def _trip(self) -> None:
         """What the task runs: it takes the outcome of the user's coroutine and wakes the caller in the same loop turn.
@@ -127,24 +158,64 @@ class Call:
         Nothing gets past it: neither SystemExit, which would stop the loop, nor the GeneratorExit of a task that is
         destroyed, which would leave the caller waiting.
         """
-        self._begun = True
         try:
-            self.value = await self.raw(*self.args, **self._kwargs)
-        except BaseException as error:
-            self.error = error
-        self.end()
+            del self._unbegun
+        except AttributeError:
+            return  # it was given up just now
+        self._begun = True
+        value = error = None
+        try:
+            value = await self.raw(*self.args, **self._kwargs)
+        except BaseException as raised:
+            error = raised
+        try:
+            if self._borrowed:
+                # The caller may enter the context again as soon as it is told, and this has yet to leave it.
+                asyncio.get_running_loop().call_soon(self.end, value, error, context=self.background.context)
+            else:
+                self.end(value, error)
+        except BaseException as failure:  # there is no memory, for example
+            self.background.failed(self.start, failure)
+        del value, error  # the exception's traceback holds this frame
 
     def _end_unbegun(self, task: asyncio.Task[None]) -> None:
         if not self.done:
-            self.discard(asyncio.CancelledError())
+            self.discard(why_unbegun(task))
 
-    def end(self) -> None:
-        """Tell the caller that the outcome is there."""
-        if self._task is not None:
-            self.background.calls.discard(self)
-        self.args = ()  # they may hold the frame of the caller, who holds this: what is thrown into a generator does
+    def end(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Tell the caller the outcome. The first one counts, which may be the verdict of somebody who gives it up."""
+        try:
+            # They may hold the frame of the caller, who holds this: what is thrown into a generator does. And they can
+            # be deleted once: that decides which outcome is the first.
+            del self.args
+        except AttributeError:
+            return
+        self.background.calls.discard(self)
+        if error is not None and isinstance(error, _ENDED):
+            error = getattr(self, "verdict", error)
+        self.value = value
+        self.error = error
         self.done = True
         self.wake()
+
+    def give_up(self) -> None:
+        """Tell the caller the verdict, whatever comes of the coroutine. Any thread may do so."""
+        try:
+            del self._unbegun  # in one thread: this one, or that of the loop, which may be about to begin it
+        except AttributeError:
+            self.end(error=self.verdict)
+        else:
+            self.discard(self.verdict)
+
+    def bury(self) -> None:
+        """Give up, and close the coroutine: its loop does not run any more. In the thread of that."""
+        task = self._task
+        self.give_up()
+        if task is not None and self._taker is None:
+            close_coroutine(task, self._context)
+
+    def lose(self) -> None:
+        """Tell the caller, if it is in this process, that it has been forked and the call goes on in the other."""
 
     def discard(self, error: BaseException) -> None:
         """End a call whose coroutine is not going to be started."""
@@ -152,8 +223,12 @@ class Call:
             with contextlib.suppress(BaseException):  # wrong arguments, for example: there is no coroutine then
                 coroutine: Any = self.make_awaitable()
                 coroutine.close()  # one that was handed in would warn "never awaited"
-        self.error = error
-        self.end()
+        self.end(error=error)
+
+    def cancel_by_caller(self, message: object = None) -> None:
+        """Cancel the coroutine for its caller."""
+        if not hasattr(self, "verdict"):  # or it has been cancelled already, and cleans up
+            self.cancel_task(message)
 
     def cancel_task(self, message: object = None) -> bool:
         """Cancel the coroutine, and return whether it was there to take notice."""
@@ -168,14 +243,33 @@ class Call:
             return False
         return self._task.cancel(message)
 
-    def abort(self) -> asyncio.Task[None]:
-        assert self._task is not None
-        self.cancel_task()
+    def abort(self, at_once: bool) -> asyncio.Task[None] | None:
+        """End it soon, with the verdict. A conversation does that with its own calls."""
+        if self._taker is not None:
+            return None
+        if at_once:
+            self.cancel_task()
         return self._task
+
+    @property
+    def name(self) -> str:
+        return self.raw.__qualname__ if self._taker is None else self._taker.name
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What it waits for: its own task, or that of the conversation, perhaps still in an earlier call."""
+        return self._task if self._taker is None else self._taker.task
+
+    @classmethod
+    def note_task(cls, task: asyncio.Task[Any]) -> None:
+        """Let a call know the task that runs it, in its first step already, when `start` does not know it yet."""
+        coroutine: Any = task.get_coro()
+        if getattr(coroutine, "cr_code", None) is cls._trip.__code__:
+            coroutine.cr_frame.f_locals["self"]._task = task
 
     # What the task of a conversation needs of the calls that it takes.
 
-    def taken(self, task: "asyncio.Task[None] | None", begun: bool) -> None:
+    def taken(self, task: asyncio.Task[None] | None, begun: bool) -> None:
         """Note the task that this runs in, and whether that has begun."""
         self._task = task
         self._begun = begun
@@ -183,6 +277,17 @@ class Call:
     def make_awaitable(self) -> Awaitable[Any]:
         """Call what is to be called."""
         return self.raw(*self.args, **self._kwargs)  # type: ignore[no-any-return]
+
+
+def is_failure(error: BaseException | None) -> TypeGuard[BaseException]:
+    """Tell whether something has gone wrong, or a coroutine has just ended since it was told to."""
+    if isinstance(error, BaseExceptionGroup):  # a task group makes one of a GeneratorExit
+        return error.split(_NO_FAILURE)[1] is not None
+    return not isinstance(error, (*_NO_FAILURE, type(None)))
+
+
+_ENDED = (asyncio.CancelledError, GeneratorExit)  # what a coroutine raises when it is told to end, and does
+_NO_FAILURE = (*_ENDED, StopAsyncIteration)  # an async generator may return, too
 
 
 def create_task(
@@ -200,6 +305,12 @@ def create_task(
     except BaseException:
         coroutine.close()
         raise
+
+
+def why_unbegun(task: asyncio.Task[None]) -> BaseException:
+    """Return why a task has ended before its first step."""
+    error = None if task.cancelled() else task.exception()  # that there was no memory for it, for example
+    return error or asyncio.CancelledError()
 
 
 _EAGER: Any = {"eager_start": True} if sys.version_info >= (3, 12) else {}

@@ -1,19 +1,25 @@
 """How an async context manager that lives on the background loop is entered and left from elsewhere."""
 
+from __future__ import annotations
+
 import asyncio
 import functools
 import threading
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncContextDecorator, ContextDecorator
+from sys import modules
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ._callers import AwaitedCall, BlockingCall
+from ._callers import BlockingCall, awaited, find_loop
 from ._conversation import Conversation, Hold, end_cancelled, end_interrupted
 from ._deadlock import check_blocking
-from ._loop import BackgroundLoop, running_loop
+from ._errors import ClosedError
+from ._loop import BackgroundLoop
+from ._running import running_loop
 from ._traceback import shorten
+from ._trio import current_trio_task
 from ._views import async_view, view
 
 __all__ = ("AsyncManager", "Stays", "SyncManager", "make_managers")
@@ -35,7 +41,7 @@ class Stay(Conversation):
         manager = self._manager()
         kind = type(manager)
         if not (hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__")):
-            raise TypeError(f"{self._name}() was to give an async context manager, and gave {manager!r}")
+            raise TypeError(f"{self.name}() was to give an async context manager, and gave {manager!r}")
         return await kind.__aenter__(manager)
 
     async def leave(self, *exc_info: Any) -> Any:
@@ -75,12 +81,15 @@ class Stays:
         self._entries.append((_caller(), hold))
 
     def take(self) -> Hold[Stay]:
-        if not self._entries:
-            raise RuntimeError("the context manager has not been entered, or has been left already")
         caller = _caller()
-        entry = next((entry for entry in reversed(self._entries) if entry[0] == caller), self._entries[-1])
-        self._entries.remove(entry)
-        return entry[1]
+        while entries := self._entries.copy():  # other threads add and take at the same time
+            entry = next((entry for entry in reversed(entries) if entry[0] == caller), entries[-1])
+            try:
+                self._entries.remove(entry)
+            except ValueError:  # another thread was faster
+                continue
+            return entry[1]
+        raise RuntimeError("the context manager has not been entered, or has been left already")
 
 
 def _nobody() -> None:
@@ -88,6 +97,9 @@ def _nobody() -> None:
 
 
 def _caller() -> object:
+    task = current_trio_task()
+    if task is not None:
+        return task
     loop = running_loop()
     return threading.get_ident() if loop is None else asyncio.current_task(loop)
 
@@ -119,7 +131,7 @@ class SyncManager(_Manager, AbstractContextManager[T], ContextDecorator):
 
     def __enter__(self) -> T:
         background = self._syncify_background
-        if running_loop() is not None:
+        if running_loop() is not None or "trio" in modules:
             check_blocking(background, self._syncify_name, self._syncify_form)
         hold = Hold(Stay(background, self._syncify_name, self._syncify_manager))
         stay = hold.conversation
@@ -142,19 +154,21 @@ class SyncManager(_Manager, AbstractContextManager[T], ContextDecorator):
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        if running_loop() is not None:
+        if running_loop() is not None or "trio" in modules:
             check_blocking(self._syncify_background, self._syncify_name, self._syncify_form)
         hold = self._syncify_stays.take()
         stay = hold.conversation
         call = None
         try:
             call = BlockingCall(self._syncify_background, stay.leave, (exc_type, exc, traceback), {}, None, stay)
-            call.wait()
+            call.wait(ends=True)
         except BaseException as interrupt:
             end_interrupted(stay, call, interrupt)
             raise
         finally:
             del exc, traceback  # may be what is raised here, and its traceback holds this frame
+        if exc_type is not None and isinstance(call.error, ClosedError):
+            return None  # it was left with its loop; what the body has raised, an interrupt perhaps, is to be seen
         if call.error is not None:
             try:
                 raise call.take_error()
@@ -168,9 +182,7 @@ class AsyncManager(_Manager, AbstractAsyncContextManager[T], AsyncContextDecorat
 
     async def __aenter__(self) -> T:
         background = self._syncify_background
-        loop = running_loop()
-        if loop is None:
-            raise RuntimeError(f"{self._syncify_name} was entered where no asyncio event loop runs")
+        loop = find_loop(self._syncify_name)
         hold = Hold(Stay(background, self._syncify_name, self._syncify_manager))
         stay = hold.conversation
         if loop is background.loop:
@@ -181,7 +193,7 @@ class AsyncManager(_Manager, AbstractAsyncContextManager[T], AsyncContextDecorat
                 raise shorten(error)  # noqa: B904 - the same exception
             self._syncify_stays.add(hold)
             return value
-        call = AwaitedCall(loop, background, stay.enter, (), {}, None, stay)
+        call = awaited(loop, background, stay.enter, (), {}, None, stay)
         await call
         if call.error is None:
             self._syncify_stays.add(hold)
@@ -199,9 +211,7 @@ class AsyncManager(_Manager, AbstractAsyncContextManager[T], AsyncContextDecorat
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> bool | None:
-        loop = running_loop()
-        if loop is None:
-            raise RuntimeError(f"{self._syncify_name} was left where no asyncio event loop runs")
+        loop = find_loop(self._syncify_name)
         hold = self._syncify_stays.take()
         stay = hold.conversation
         if loop is self._syncify_background.loop and not stay.open:
@@ -212,11 +222,15 @@ class AsyncManager(_Manager, AbstractAsyncContextManager[T], AsyncContextDecorat
                 raise shorten(error)  # noqa: B904 - the same exception
             finally:
                 del exc, traceback
-        call = AwaitedCall(loop, self._syncify_background, stay.leave, (exc_type, exc, traceback), {}, None, stay)
+        call = awaited(
+            loop, self._syncify_background, stay.leave, (exc_type, exc, traceback), {}, None, stay, ends=True
+        )
         try:
             await call
         finally:
             del exc, traceback
+        if exc_type is not None and isinstance(call.error, ClosedError):
+            return None  # as in `__exit__` above
         if call.error is not None:
             try:
                 raise call.take_error()

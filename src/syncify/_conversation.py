@@ -1,16 +1,22 @@
 """A conversation: one task on the background loop that takes calls one after another."""
 
+from __future__ import annotations
+
 import asyncio
+import contextlib
 import contextvars
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from ._call import Call, create_task
-from ._callers import AwaitedCall, BlockingCall
+from ._call import Call, create_task, is_failure, why_unbegun
+from ._callers import AwaitedCall, BlockingCall, awaited
 from ._loop import BackgroundLoop
+from ._running import running_loop
+from ._shutdown import close_coroutine
+from ._trio import TrioCall
 
-__all__ = ("Conversation", "Hold", "end_cancelled", "end_interrupted", "is_failure", "release")
+__all__ = ("Conversation", "Hold", "end_cancelled", "end_interrupted", "release")
 
 C = TypeVar("C", bound="Conversation")
 
@@ -38,18 +44,21 @@ class Conversation:
         "_context",
         "_finished",
         "_loop",
-        "_name",
         "_outcome",
         "_strike",
         "_task",
         "_wakeup",
         "background",
         "ended",
+        "name",
+        "verdict",
     )
+
+    verdict: BaseException
 
     def __init__(self, background: BackgroundLoop, name: str) -> None:
         self.background = background
-        self._name = name
+        self.name = name
         self._context = contextvars.copy_context()
         self._calls: deque[Call] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,7 +96,8 @@ class Conversation:
 
     def take(self, call: Call) -> None:
         """Run a call when those before it are done."""
-        self._check_process()
+        if not self._finished or hasattr(self, "verdict"):  # it was ended with its loop
+            self._check_process()
         if self._finished:
             self._answer(call)
             return
@@ -102,16 +112,23 @@ class Conversation:
             context.run(wakeup, self)
 
     def _check_process(self) -> None:
+        # Not that of `background`, which may have been given up: then it still runs here, to its end.
+        loop = running_loop()
         if self._loop is None:
-            self._loop = self.background.loop
-        elif self.belongs_elsewhere:
-            raise RuntimeError(f"{self._name}() was started before a fork, and cannot go on after it")
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError(
+                f"{self.name}() was started on an event loop that this process does not have any more, before a fork "
+                f"or before its exit, and cannot go on"
+            )
 
     def _start(self, call: Call) -> None:
         assert self._loop is not None
+        self.background.calls.add(self)
         try:
-            task = create_task(self._converse(), self._loop, self._context, self._name)
+            task = create_task(self._converse(), self._loop, self._context, self.name)
         except BaseException:
+            self.background.calls.discard(self)
             self.ended = self._finished = True
             self._calls.clear()
             raise
@@ -123,15 +140,16 @@ class Conversation:
 
     def _end_unbegun(self, task: asyncio.Task[None]) -> None:
         if not self._begun:
+            self.background.calls.discard(self)
             self.ended = self._finished = True
-            self._outcome = None, asyncio.CancelledError()
+            self._outcome = None, why_unbegun(task)
             self._answer_all()
 
     async def _converse(self) -> None:
         """What the task runs. No exception leaves it but the GeneratorExit of a task that is destroyed."""
         self._task = asyncio.current_task()
         self._begun = True
-        self.background.calls.add(self)
+        call: Call | asyncio.CancelledError | None = None
         try:
             while not self.ended:
                 call = await self
@@ -145,15 +163,22 @@ class Conversation:
                     continue
                 self._outcome = None  # an item, which this caller does not want
                 call.taken(self._task, True)
+                value = error = None
                 try:
-                    call.value = await call.make_awaitable()
-                except BaseException as error:
-                    self.ended = not self.is_shared or isinstance(error, GeneratorExit)
-                    call.error = error
-                call.end()
+                    value = await call.make_awaitable()
+                except BaseException as raised:
+                    self.ended = not self.is_shared or isinstance(raised, GeneratorExit)
+                    error = raised
+                call.end(value, error)
                 while self.is_shared and self._task is not None and self._task.cancelling():
                     self._task.uncancel()  # that was for this caller
-                del call  # and with it the value, before the task is parked
+                call = value = error = None  # before the task is parked
+        except BaseException as error:  # there is no memory, for example: not to be taken for the end of a generator
+            self._outcome = None, error
+            if isinstance(call, Call) and not call.done:
+                self._calls.appendleft(call)
+            if isinstance(error, GeneratorExit):
+                raise
         finally:
             self.ended = self._finished = True
             self.background.calls.discard(self)
@@ -168,11 +193,11 @@ class Conversation:
 
     def _answer(self, call: Call) -> None:
         """Give a call the outcome that is there before it."""
-        call.value, call.error = self._outcome or (None, StopAsyncIteration())
+        value, error = self._outcome or (None, getattr(call, "verdict", None) or StopAsyncIteration())
         self._outcome = None
-        if isinstance(call.error, StopAsyncIteration) and call.raw == self.throw:
-            call.error = call.args[0]  # thrown into a generator that has ended, an exception just comes back
-        call.end()
+        if isinstance(error, StopAsyncIteration) and call.raw == self.throw:
+            error = call.args[0]  # thrown into a generator that has ended, an exception just comes back
+        call.end(value, error)
 
     def _answer_all(self) -> None:
         while self._calls:
@@ -216,7 +241,7 @@ class Conversation:
         pass  # the task finds out what to do by itself
 
     def __repr__(self) -> str:
-        return f"<conversation of {self._name}>"
+        return f"<conversation of {self.name}>"
 
     # The end, when nobody is going to call any more.
 
@@ -225,17 +250,38 @@ class Conversation:
         self.ended = True
         await self.throw(GeneratorExit())
 
-    def abort(self) -> asyncio.Task[None]:
-        assert self._task is not None
-        if self._wakeup is None:
+    def abort(self, at_once: bool) -> asyncio.Task[None] | None:
+        """Close it soon. Its calls have their verdict, each for itself."""
+        if self._task is not None and self._wakeup is None and at_once:
             self._task.cancel()  # it is in the middle of a call
         self.drop()
+        return self._task
+
+    def give_up(self) -> None:
+        pass  # its calls are given up, each for itself
+
+    def bury(self) -> None:
+        if self._task is None:
+            return
+        if self._wakeup is not None:  # it is parked, and so is what it has entered
+            closing = self.close()
+            with contextlib.suppress(BaseException):  # when it goes no further
+                self._context.run(closing.send, None)
+            with contextlib.suppress(BaseException):
+                closing.close()
+        close_coroutine(self._task, self._context)
+
+    def lose(self) -> None:
+        pass
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
         return self._task
 
     def drop(self) -> None:
         """Close it, with nobody waiting for that."""
         if self._task is not None:
-            _Closing(self.background, self.close, (), {}, None, self).start()
+            self.take(_Closing(self.background, self.close, (), {}, None, self))
 
 
 class _Closing(Call):
@@ -245,16 +291,6 @@ class _Closing(Call):
         error, self.error = self.error, None
         if is_failure(error):
             self.background.report("what was dropped before its end raised in its cleanup", error)
-
-
-def is_failure(error: BaseException | None) -> TypeGuard[BaseException]:
-    """Tell whether something has gone wrong, or a coroutine has just ended since it was told to."""
-    if isinstance(error, BaseExceptionGroup):  # a task group makes one of a GeneratorExit
-        return error.split(_NO_FAILURE)[1] is not None
-    return not isinstance(error, (*_NO_FAILURE, type(None)))
-
-
-_NO_FAILURE = (asyncio.CancelledError, GeneratorExit, StopAsyncIteration)
 
 
 def release(conversation: Conversation) -> None:
@@ -284,10 +320,12 @@ def end_interrupted(conversation: Conversation, call: BlockingCall | None, inter
             interrupt.__context__ = closing.take_error()
 
 
-async def end_cancelled(conversation: Conversation, call: AwaitedCall) -> None:
+async def end_cancelled(conversation: Conversation, call: AwaitedCall | TrioCall) -> None:
     """Close it for a caller that was cancelled when the call was done, and does not go on."""
     if conversation.open:
-        closing = AwaitedCall(call.get_loop(), conversation.background, conversation.close, (), {}, None, conversation)
+        closing = awaited(
+            call.get_loop(), conversation.background, conversation.close, (), {}, None, conversation, ends=True
+        )
         await closing
         if is_failure(closing.error) and call.error is not None:
             call.error.__context__ = closing.take_error()

@@ -1,12 +1,14 @@
 """Decides what may be decorated and what becomes of it, and tells of everything else what would do."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import inspect
 import sys
 from collections.abc import Callable
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._call import Raw
 from ._context_managers import make_managers
@@ -15,29 +17,54 @@ from ._functions import SyncClassMethod, SyncFunction, SyncStaticMethod
 from ._generators import make_async_generator
 from ._loop import BackgroundLoop
 from ._prefetch import make_generator
-from ._wrapper import BoundWrapper, ClassMethodWrapper, Wrapper
+from ._wrapper import BoundWrapper, ClassMethodWrapper, StaticMethodWrapper, Wrapper
 
 __all__ = ("decorate",)
+
+
+class Recipe(NamedTuple):
+    """How something was decorated, to do so again where it is unpickled by value."""
+
+    background: BackgroundLoop  # which is pickled by its name
+    function: Any
+    prefetch: int | None
+    context_manager: bool
+
+    def restore(self, wrapper: Wrapper, attributes: dict[str, Any]) -> None:
+        """Make of a blank one what was pickled."""
+        static = isinstance(wrapper, SyncStaticMethod | StaticMethodFactory)
+        made = _wrap(self, static)
+        for cls in type(made).__mro__:
+            for name in getattr(cls, "__slots__", ()):
+                if name == "__call__" or name.startswith("_syncify_"):
+                    setattr(wrapper, name, getattr(made, name))
+        wrapper.__dict__.update(attributes)
 
 
 def decorate(background: BackgroundLoop, function: Any, *, prefetch: int | None, context_manager: bool) -> Any:
     """Return what calls `function` on the background loop; raise TypeError where it is not async."""
     if isinstance(function, classmethod):
-        wrapper = _wrap(background, function.__func__, False, prefetch, context_manager)
+        wrapper = _wrap(Recipe(background, function.__func__, prefetch, context_manager), False)
         return (SyncClassMethod if isinstance(wrapper, SyncFunction) else ClassMethodFactory)(wrapper)
     if isinstance(function, staticmethod):
-        return _wrap(background, function.__func__, True, prefetch, context_manager)
+        return StaticMethodWrapper(_wrap(Recipe(background, function.__func__, prefetch, context_manager), True))
     # As an attribute of a class it is to bind where it would have by itself.
     static = isinstance(function, _UNBOUND) or not hasattr(type(function), "__get__")
-    return _wrap(background, function, static, prefetch, context_manager)
+    return _wrap(Recipe(background, function, prefetch, context_manager), static)
 
 
 _UNBOUND = (MethodType, functools.partial) if sys.version_info < (3, 14) else MethodType
 
 
-def _wrap(
-    background: BackgroundLoop, function: Any, static: bool, prefetch: int | None, context_manager: bool
-) -> Wrapper:
+def _wrap(recipe: Recipe, static: bool) -> Wrapper:
+    wrapper = _make(recipe, static)
+    wrapper._syncify_recipe = recipe
+    return wrapper
+
+
+def _make(recipe: Recipe, static: bool) -> Wrapper:
+    background, function = recipe.background, recipe.function
+    prefetch, context_manager = recipe.prefetch, recipe.context_manager
     inner = _innermost(function)
     if context_manager or _is_context_manager_function(inner):
         if prefetch is not None:
@@ -75,7 +102,7 @@ def _is(kind: Callable[[Any], bool], function: Any) -> bool:
 
 def _is_context_manager_function(function: Any) -> bool:
     """Tell whether `contextlib.asynccontextmanager` has made it."""
-    return type(function) is FunctionType and function.__code__ is _HELPER
+    return type(function) is FunctionType and function.__code__ == _HELPER  # equal, also when it was pickled by value
 
 
 def _wraps_context_manager_function(function: Any) -> bool:
@@ -164,7 +191,7 @@ def _describe(function: Any) -> str:
 
 
 def _advise(function: Any, name: str) -> str:
-    if isinstance(function, Wrapper | BoundWrapper | ClassMethodWrapper):
+    if isinstance(function, Wrapper | BoundWrapper | ClassMethodWrapper | StaticMethodWrapper):
         return f"{name}, which has been syncified already; use it as it is"
     if _wraps_context_manager_function(function):
         return f"{name}, a wrapper around an async context manager; write @syncify(context_manager=True) above it"

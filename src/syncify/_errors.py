@@ -1,6 +1,8 @@
 """The errors and warnings of the public interface."""
 
-__all__ = ("BlockingCallWarning", "DeadlockError")
+from __future__ import annotations
+
+__all__ = ("BlockingCallWarning", "ClosedError", "DeadlockError")
 
 
 class DeadlockError(RuntimeError, AssertionError):
@@ -25,6 +27,34 @@ class DeadlockError(RuntimeError, AssertionError):
     ...     print(error)
     Deadlock detected: inner() was called on the background loop 'syncify', which would have to run it while it waits \
 for it. Write `await inner.aio(...)` instead.
+
+    ```
+    """
+
+
+class ClosedError(RuntimeError):
+    """A call came to a syncer that is closed, or was in flight when that was closed.
+
+    Raised after `Syncify.close`, or when the background loop has come to an end by itself: its selector has failed, or
+    other code has closed it. Then the message tells what has happened, and `__cause__` is the failure. There is no way
+    back: make another `Syncify`. What was in flight has been cancelled.
+
+    While the interpreter shuts down and no thread can be started any more, `await f.aio(...)` and `f.submit(...)` raise
+    it, too, if the loop is not running already; a blocking call still gives its result.
+
+    ```python
+    >>> from syncify import ClosedError, Syncify
+    >>> with Syncify("short") as syncer:
+    ...     @syncer
+    ...     async def one():
+    ...         return 1
+    ...     one()
+    1
+    >>> try:
+    ...     one()
+    ... except ClosedError as error:
+    ...     print(error)
+    The syncer 'short' is closed.
 
     ```
     """

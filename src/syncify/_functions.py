@@ -1,67 +1,87 @@
 """What a decorated coroutine function becomes: callable from plain code, with `.aio` and `.submit` beside it."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from sys import modules
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from ._call import Raw
-from ._callers import AwaitedCall, BlockingCall, submit
+from ._callers import BlockingCall, awaited, find_loop, submit
 from ._deadlock import check_blocking
-from ._loop import BackgroundLoop, running_loop
+from ._loop import BackgroundLoop
+from ._running import running_loop
 from ._traceback import shorten
 from ._views import async_view, view
 from ._wrapper import BoundWrapper, ClassMethodWrapper, Takes, Wrapper, bound_doc
 
 __all__ = ("SyncClassMethod", "SyncFunction", "SyncMethod", "SyncStaticMethod")
 
-P = ParamSpec("P")
+P = ParamSpec("P", contravariant=True)  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
 Q = ParamSpec("Q")
+C = TypeVar("C", bound=Coroutine[Any, Any, Any])
+C_co = TypeVar("C_co", bound=Coroutine[Any, Any, Any], covariant=True)
 R = TypeVar("R")
 S = TypeVar("S")
-T = TypeVar("T")
+S_contra = TypeVar("S_contra", contravariant=True)
+
+_new = object.__new__
 
 
-class SyncFunction(Wrapper, Generic[P, R]):
-    """A decorated function. As an attribute of a class it binds to instances, as functions do."""
+if TYPE_CHECKING:  # what they need to see
+
+    class _Forms(Generic[P, C_co]):
+        """The parameters and the coroutine of a function."""
+
+    class _Method(Protocol[S_contra, Q, C_co]):
+        """A method of S, and its parameters once it has been bound."""
+
+        def _syncify_raw(self, first: S_contra, /, *args: Any, **kwargs: Any) -> Any: ...
+
+        def _syncify_forms(self) -> _Forms[Concatenate[Any, Q], C_co]: ...
+
+    class _SameMethod(Protocol[S_contra, Q, C_co]):
+        """The same, for those who cannot tell by the above."""
+
+        def _syncify_raw(self, first: S_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> C_co: ...
+
+
+class SyncFunction(Wrapper, Generic[P, C_co]):
+    """A decorated function: called, it runs its coroutine on the background loop, and waits for it.
+
+    Interrupted by Ctrl-C, or by whatever a signal handler raises, the call cancels the coroutine, waits until that has
+    cleaned up, and lets the interrupt through. A second interrupt stops waiting.
+
+    As an attribute of a class it binds to instances, as functions do.
+
+    Returns:
+        What the coroutine returned, the very object; for an async iterator, something to iterate over it with.
+
+    Raises:
+        DeadlockError: The call was made on the background loop itself.
+        BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
+        RuntimeError: The interpreter is shutting down, and no other thread of it runs any more.
+        BaseException: Whatever the coroutine raised, the very object.
+    """
 
     __slots__ = ()
 
     def __init__(self, background: BackgroundLoop, raw: Raw) -> None:
-        super().__init__(background, raw, _make_aio(background, raw))
+        super().__init__(background, raw, _make_call(background, raw), _make_aio(background, raw))
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the coroutine on the background loop, and wait for it.
+    if TYPE_CHECKING:
 
-        Interrupted by Ctrl-C, or by whatever a signal handler raises, it cancels the coroutine, waits until that has
-        cleaned up, and lets the interrupt through. A second interrupt stops waiting.
+        def _syncify_raw(self, /, *args: P.args, **kwargs: P.kwargs) -> C_co: ...
 
-        Returns:
-            What the coroutine returned, the very object; for an async iterator, something to iterate over it with.
+        def _syncify_forms(self) -> _Forms[P, C_co]: ...
 
-        Raises:
-            DeadlockError: The call was made on the background loop itself.
-            BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
-            RuntimeError: The interpreter is shutting down, and no other thread of it runs any more.
-            BaseException: Whatever the coroutine raised, the very object.
-        """
-        # Written out where it is called, here and below: this is the one frame of the library in a traceback.
-        background = self._syncify_background
-        if running_loop() is not None:
-            check_blocking(background, self.__qualname__)
-        call = BlockingCall(background, self._syncify_raw, args, kwargs)
-        call.wait()
-        if call.error is not None:
-            try:
-                raise call.take_error()
-            finally:
-                call.keep_context()
-        value = call.value
-        return view(background, value) if hasattr(type(value), "__anext__") else value  # type: ignore[no-any-return]
+        def __call__(self: SyncFunction[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     @property
-    def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
+    def aio(self) -> Callable[P, C_co]:
         """The same for async code: a coroutine function.
 
         Nothing runs until its coroutine is awaited, which may be on any asyncio loop. It then runs on the background
@@ -71,7 +91,7 @@ class SyncFunction(Wrapper, Generic[P, R]):
         """
         return self._syncify_aio
 
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    def submit(self: SyncFunction[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Start the coroutine on the background loop, and return at once.
 
         Returns:
@@ -81,61 +101,91 @@ class SyncFunction(Wrapper, Generic[P, R]):
         """
         return submit(view, self._syncify_background, self._syncify_raw, args, kwargs)
 
-    # The types of `self` are spelled as callables, which is how a type checker can take the first parameter off. To it
-    # a decorated method, class method and static method are this one class, so each has its overload.
+    # To a type checker a decorated method, class method and static method are this one class, so each has its overload;
+    # those that bind have two, of which most checkers take the first, and pyrefly the second.
 
     @overload
-    def __get__(self: Takes[S], instance: None, owner: type[S]) -> "SyncFunction[P, R]": ...
+    def __get__(self: Takes[S], instance: None, owner: type[S]) -> SyncFunction[P, C_co]: ...
     @overload
-    def __get__(self: Callable[Concatenate[S, Q], T], instance: S, owner: Any = None) -> "SyncMethod[Q, T]": ...
+    def __get__(self: _Method[S, Q, C], instance: S, owner: Any = None) -> SyncMethod[Q, C]: ...
     @overload
-    def __get__(  # type: ignore[misc]  # mypy does not see that this, too, may be such a function
-        self: Callable[Concatenate[type[S], Q], T], instance: Any, owner: type[S]
-    ) -> "SyncMethod[Q, T]": ...
+    def __get__(self: _SameMethod[S, Q, C], instance: S, owner: Any = None) -> SyncMethod[Q, C]: ...
     @overload
-    def __get__(self, instance: Any, owner: Any = None) -> "SyncFunction[P, R]": ...
+    def __get__(self: _Method[type[S], Q, C], instance: Any, owner: type[S]) -> SyncMethod[Q, C]: ...
+    @overload
+    def __get__(self: _SameMethod[type[S], Q, C], instance: Any, owner: type[S]) -> SyncMethod[Q, C]: ...
+    @overload
+    def __get__(self, instance: Any, owner: Any = None) -> SyncFunction[P, C_co]: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else SyncMethod(self, instance)
+        if instance is None:
+            return self
+        method: Any = _new(SyncMethod)  # without its `__init__`, which would take as long as all the rest
+        method.__func__ = self
+        method.__call__ = MethodType(self.__call__, instance)
+        return method
 
-    @property
-    def __wrapped__(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        return super().__wrapped__
+    if TYPE_CHECKING:
+
+        @property
+        def __wrapped__(self) -> Callable[P, C_co]: ...
 
 
-class SyncStaticMethod(SyncFunction[P, R]):
+class SyncStaticMethod(SyncFunction[P, C_co]):
     """A decorated static method, or what else does not bind: a partial, a bound method, a callable object."""
 
     __slots__ = ()
+    _syncify_binds = False
 
-    def __get__(self, instance: Any, owner: Any = None) -> "SyncStaticMethod[P, R]":  # type: ignore[override]
+    def __get__(self, instance: Any, owner: Any = None) -> SyncStaticMethod[P, C_co]:  # type: ignore[override]
         return self
 
 
-class SyncClassMethod(ClassMethodWrapper, Generic[P, R]):
+class SyncClassMethod(ClassMethodWrapper, Generic[P, C_co]):
     """A decorated class method, which is callable once it is bound to a class."""
 
     __slots__ = ()
 
-    def __get__(self, instance: Any, owner: Any = None) -> "SyncMethod[P, R]":
+    def __get__(self, instance: Any, owner: Any = None) -> SyncMethod[P, C_co]:
         return super().__get__(instance, owner)  # type: ignore[no-any-return]
 
-    @property
-    def __func__(self) -> SyncFunction[..., R]:
-        return self._syncify_function  # type: ignore[no-any-return]
+    if TYPE_CHECKING:
+
+        @property
+        def __func__(self) -> SyncFunction[..., C_co]: ...
 
 
-class SyncMethod(BoundWrapper, Generic[P, R]):
+class SyncMethod(BoundWrapper, Generic[P, C_co]):
     """A decorated method, bound to its instance or class."""
 
     __doc__ = bound_doc
     __slots__ = ()
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    if TYPE_CHECKING:
+
+        def __call__(self: SyncMethod[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @property
+    def aio(self) -> Callable[P, C_co]:
+        return MethodType(self.__func__._syncify_aio_to_bind, self.__self__)
+
+    def submit(self: SyncMethod[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         function: Wrapper = self.__func__
-        background = function._syncify_background
-        if running_loop() is not None:
-            check_blocking(background, function.__qualname__)
-        call = BlockingCall(background, function._syncify_raw, (self.__self__, *args), kwargs)
+        return submit(view, function._syncify_background, function._syncify_raw, (self.__self__, *args), kwargs)
+
+    if TYPE_CHECKING:
+
+        @property
+        def __wrapped__(self) -> Callable[P, C_co]: ...
+
+
+def _make_call(background: BackgroundLoop, raw: Raw) -> Callable[..., Any]:
+    qualname = raw.__qualname__
+
+    def __call__(*args: Any, **kwargs: Any) -> Any:  # noqa: N807 - what it is to its callers
+        # Written out where it is called: this is the one frame of the library in a traceback.
+        if running_loop() is not None or "trio" in modules:
+            check_blocking(background, qualname)
+        call = BlockingCall(background, raw, args, kwargs)
         call.wait()
         if call.error is not None:
             try:
@@ -143,32 +193,20 @@ class SyncMethod(BoundWrapper, Generic[P, R]):
             finally:
                 call.keep_context()
         value = call.value
-        return view(background, value) if hasattr(type(value), "__anext__") else value  # type: ignore[no-any-return]
+        return view(background, value) if hasattr(type(value), "__anext__") else value
 
-    @property
-    def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        return MethodType(self.__func__._syncify_aio, self.__self__)
-
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        function: Wrapper = self.__func__
-        return submit(view, function._syncify_background, function._syncify_raw, (self.__self__, *args), kwargs)
-
-    @property
-    def __wrapped__(self) -> Callable[P, Coroutine[Any, Any, R]]:
-        return super().__wrapped__
+    return __call__
 
 
 def _make_aio(background: BackgroundLoop, raw: Raw) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def aio(*args: Any, **kwargs: Any) -> Any:
         loop = running_loop()
-        if loop is None:
-            raise RuntimeError(f"{aio.__qualname__}.aio() was awaited where no asyncio event loop runs")
-        if loop is background.loop:
+        if loop is not None and loop is background.loop:
             try:
                 return await raw(*args, **kwargs)
             except BaseException as error:
                 raise shorten(error)  # noqa: B904 - the same exception
-        call = AwaitedCall(loop, background, raw, args, kwargs)
+        call = awaited(find_loop(raw), background, raw, args, kwargs)
         await call
         if call.error is not None:
             try:

@@ -1,18 +1,25 @@
 """How an async generator that runs on the background loop is iterated from elsewhere."""
 
+from __future__ import annotations
+
+import contextvars
 import functools
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from sys import modules
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ._callers import AwaitedCall, BlockingCall
+from ._callers import BlockingCall, awaited, find_loop
 from ._conversation import Conversation, Hold, end_cancelled, end_interrupted, release
 from ._deadlock import check_blocking, refuse_deadlock
+from ._errors import ClosedError
 from ._leaving import Departure
-from ._loop import BackgroundLoop, running_loop
+from ._loop import BackgroundLoop
+from ._running import running_loop
 from ._traceback import shorten
+from ._trio import current_trio_task
 
 __all__ = ("SyncGenerator", "make_async_generator")
 
@@ -62,20 +69,20 @@ class SyncGenerator(Generator[Y, S, None]):
         self._rows = rows
         self._name = name
         self._hold: Hold[Iteration] | None = None  # of its conversation, which begins with its first step
-        self._running = False
+        self._running: dict[None, object] = {}  # who is in it: one, or nobody
         self._thread = 0  # which has resumed it last
         self._departure = Departure(self)
         self._finished = False
         if begun:
             self._hold = Hold(self._start())
 
-    def __iter__(self) -> "SyncGenerator[Y, S]":
+    def __iter__(self) -> SyncGenerator[Y, S]:
         self._departure.note_loop(sys._getframe(1))
         return self
 
     def send(self, value: Any = None, /) -> Y:
         """Resume it, and wait for its next item."""
-        if running_loop() is not None:
+        if running_loop() is not None or "trio" in modules:
             check_blocking(self._background, self._name, FORM)
         if self._finished:
             raise StopIteration
@@ -90,7 +97,7 @@ class SyncGenerator(Generator[Y, S, None]):
 
     def throw(self, typ: Any, val: Any = None, tb: TracebackType | None = None, /) -> Y:
         """Raise an exception where it is suspended, and wait for its next item."""
-        if running_loop() is not None:
+        if running_loop() is not None or "trio" in modules:
             check_blocking(self._background, self._name, FORM)
         error = _exception(typ, val, tb)
         try:
@@ -110,8 +117,8 @@ class SyncGenerator(Generator[Y, S, None]):
             return
         refuse_deadlock(self._background, f"close() of {self._name}()", FORM.format(self._name))
         try:
-            self._resume(self._hold.conversation.throw, GeneratorExit())
-        except (GeneratorExit, StopIteration):
+            self._resume(self._hold.conversation.throw, GeneratorExit(), ends=True)
+        except (GeneratorExit, StopIteration, ClosedError):  # it was closed with its loop
             return
         except BaseException as error:
             raise shorten(error)  # noqa: B904 - the same exception
@@ -120,25 +127,31 @@ class SyncGenerator(Generator[Y, S, None]):
     def _start(self) -> Iteration:
         return Iteration(self._background, self._name, self._rows)
 
-    def _resume(self, step: Callable[[Any], Awaitable[Y]], argument: Any) -> Y:
-        if self._running:
-            raise ValueError("generator already executing")
+    def _resume(self, step: Callable[[Any], Awaitable[Y]], argument: Any, ends: bool = False) -> Y:
         call = None
+        running, token = self._running, object()
         try:
-            self._running = True
-            self._thread = threading.get_ident()
-            if self._hold is None:
-                self._hold = Hold(self._start())
-            call = BlockingCall(self._background, step, (argument,), {}, None, self._hold.conversation)
-            del step, argument  # which may be an exception, whose traceback comes to hold this frame
-            call.wait()
-        except BaseException as interrupt:
-            self._finished = True
-            if self._hold is not None:
-                end_interrupted(self._hold.conversation, call, interrupt)
-            raise
+            # One operation, which tells two threads apart that come at the same moment.
+            if running.setdefault(None, token) is not token and not (
+                self._hold is not None and self._hold.conversation.belongs_elsewhere
+            ):
+                raise ValueError("generator already executing")
+            try:
+                self._thread = threading.get_ident()
+                if self._hold is None:
+                    self._hold = Hold(self._start())
+                call = BlockingCall(self._background, step, (argument,), {}, None, self._hold.conversation)
+                del step, argument  # which may be an exception, whose traceback comes to hold this frame
+                call.wait(ends)
+            except BaseException as interrupt:
+                self._finished = True
+                if self._hold is not None:
+                    end_interrupted(self._hold.conversation, call, interrupt)
+                raise
         finally:
-            self._running = False
+            # Nothing is called here, so that no signal handler strikes before it is done.
+            if None in running and running[None] is token:
+                self._running = {}
         if call.error is not None:
             self._finished = True
             if isinstance(call.error, StopAsyncIteration):
@@ -167,7 +180,7 @@ class SyncGenerator(Generator[Y, S, None]):
             and self._departure.is_to_be_waited_for(sys._getframe())
         ):
             try:
-                self.close()
+                contextvars.Context().run(self.close)  # with no time limit, since nobody could catch its TimeoutError
             finally:
                 release(hold.conversation)  # of one that has ignored that
 
@@ -196,9 +209,7 @@ def make_async_generator(
     """Return the async generator function for callers on any loop."""
 
     async def aio(*args: Any, **kwargs: Any) -> AsyncGenerator[Y, S]:
-        loop = running_loop()
-        if loop is None:
-            raise RuntimeError(f"{aio.__qualname__}.aio() was iterated where no asyncio event loop runs")
+        loop = find_loop(raw)
         rows = raw(*args, **kwargs)
         step: Callable[[Any], Awaitable[Y]]
         throw: Callable[[BaseException], Awaitable[Y]]
@@ -206,16 +217,17 @@ def make_async_generator(
             conversation = None
             step, throw = functools.partial(_begin, rows), rows.athrow
         else:
-            hold = Hold(Iteration(background, aio.__qualname__, rows))
+            hold = Hold(Iteration(background, raw.__qualname__, rows))
             conversation = hold.conversation
             step, throw = rows.asend, conversation.throw
         argument: Any = None
+        leaving = False
         while True:
             if conversation is None:
                 # In the caller's own task.
                 if running_loop() is not background.loop:
                     raise RuntimeError(
-                        f"{aio.__qualname__}.aio() was begun on the background loop, and has to be iterated there"
+                        f"{raw.__qualname__}.aio() was begun on the background loop, and has to be iterated there"
                     )
                 try:
                     value = await step(argument)
@@ -226,13 +238,17 @@ def make_async_generator(
                 finally:
                     argument = None  # it may be an exception, and its traceback holds this frame
             else:
-                loop = running_loop()
-                assert loop is not None
-                call = AwaitedCall(loop, background, step, (argument,), {}, None, conversation)
+                loop = find_loop(raw)
+                call = awaited(loop, background, step, (argument,), {}, None, conversation, ends=leaving)
                 argument = None
-                await call
+                try:
+                    await call
+                except ClosedError:
+                    if leaving:
+                        return  # it was closed with its loop
+                    raise
                 if call.error is not None:
-                    if isinstance(call.error, StopAsyncIteration):
+                    if isinstance(call.error, StopAsyncIteration) or (leaving and isinstance(call.error, ClosedError)):
                         return
                     await end_cancelled(conversation, call)
                     try:
@@ -249,10 +265,18 @@ def make_async_generator(
                     conversation is not None
                     and isinstance(error, GeneratorExit)
                     and running_loop() in (None, background.loop)
+                    and current_trio_task() is None
                 ):
                     # Nothing can be awaited: it is collected where its loop does not run any more. The hold is next.
                     raise
+                leaving = isinstance(error, GeneratorExit)
+                if conversation is not None and background.loop is None and conversation.over:
+                    raise  # it was closed with its loop, and what is thrown into a closed generator comes back
                 step, argument = throw, error
+                if error.__traceback__ is not None:
+                    # Without this frame: the generator may keep the exception while it is parked, and then the loop
+                    # would hold, by this frame, what tells it that nobody iterates any more.
+                    error.__traceback__ = error.__traceback__.tb_next
 
     functools.update_wrapper(aio, raw)
     return aio

@@ -1,5 +1,7 @@
 """Tells, when a generator goes away, whether that is to be waited for."""
 
+from __future__ import annotations
+
 import dis
 import weakref
 from types import CodeType, FrameType

@@ -1,13 +1,17 @@
 """`SyncContextManager`: gives the classes that inherit from it a `with`, and brings their `async with` to the loop."""
 
+from __future__ import annotations
+
 import functools
 import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from ._callers import find_loop
 from ._context_managers import AsyncManager, Stays, SyncManager
-from ._loop import BackgroundLoop, running_loop
+from ._loop import BackgroundLoop
+from ._pickling import is_unpickled_by_value
 from ._syncify import Syncify
 from ._traceback import shorten
 from ._wrapper import Wrapper
@@ -82,7 +86,7 @@ class SyncContextManager:
             if not isinstance(syncer, Syncify):
                 raise TypeError(f"the syncer of {cls.__qualname__} has to be an instance of Syncify, got {syncer!r}")
             cls._syncify_background = syncer._background
-        elif not hasattr(cls, "_syncify_background"):
+        elif not (hasattr(cls, "_syncify_background") or is_unpickled_by_value()):
             raise TypeError(f"write `class {cls.__name__}(SyncContextManager, syncer=syncify)`, or with another syncer")
         cls._syncify_name = cls.__qualname__
         for name, bridge in ("__aenter__", _bridge_enter), ("__aexit__", _bridge_exit):
@@ -145,7 +149,7 @@ def _look_up(name: str, found: Callable[..., Any]) -> Callable[..., Any]:
 def _bridge_enter(raw: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(raw)
     async def enter(self: Any) -> Any:
-        if running_loop() is self._syncify_background.loop:
+        if find_loop("__aenter__()") is self._syncify_background.loop:
             return await raw(self)
         try:
             return await AsyncManager.__aenter__(self)
@@ -159,7 +163,7 @@ def _bridge_enter(raw: Callable[..., Any]) -> Callable[..., Any]:
 def _bridge_exit(raw: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(raw)
     async def leave(self: Any, *exc_info: Any, **named: Any) -> Any:
-        if running_loop() is self._syncify_background.loop:
+        if find_loop("__aexit__()") is self._syncify_background.loop:
             return await raw(self, *exc_info, **named)
         try:
             return await AsyncManager.__aexit__(self, *exc_info, **named)

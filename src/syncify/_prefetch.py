@@ -1,15 +1,21 @@
 """A generator whose producer, an async generator on the background loop, runs ahead of its consumer."""
 
+from __future__ import annotations
+
 import asyncio
-import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from sys import modules
+from threading import get_ident
 from typing import Any, NoReturn, TypeVar
 
 from ._call import Call
+from ._deadline import get_timeout
 from ._deadlock import check_blocking
 from ._generators import FORM, Iteration, SyncGenerator
-from ._loop import BackgroundLoop, running_loop
+from ._loop import BackgroundLoop
+from ._running import running_loop
 from ._traceback import shorten
 
 __all__ = ("make_generator",)
@@ -24,37 +30,42 @@ _AT_ONCE = 256
 class PrefetchedGenerator(SyncGenerator[Y, S]):
     """Takes items that are there without asking the loop. `send` and `throw` have no place in it, `close` has."""
 
-    __slots__ = ("_ahead", "_items", "_producer")
+    __slots__ = ("_ahead", "_half", "_items", "_producer")
 
     def __init__(self, background: BackgroundLoop, rows: AsyncGenerator[Y, S], name: str, ahead: int) -> None:
         super().__init__(background, rows, name)
         self._ahead = ahead
+        self._half: int = ahead // 2
         self._items: deque[Y] = deque()
         self._producer: _Ahead | None = None
 
-    def _start(self) -> "_Ahead":
+    def _start(self) -> _Ahead:
         self._producer = _Ahead(self._background, self._name, self._rows, self._items, self._ahead)
         return self._producer
 
     def __next__(self) -> Y:  # type: ignore[override]
-        if running_loop() is not None:
+        if running_loop() is not None or "trio" in modules:
             check_blocking(self._background, self._name, FORM)
         if self._finished:
             raise StopIteration
         items = self._items
-        if items:
-            self._thread = threading.get_ident()
-            try:
-                item = items.popleft()
-            except IndexError:
-                pass  # another thread was faster
-            else:
-                # Resumed for many items at a time, as that is what costs.
-                producer = self._producer
-                if producer is not None and producer.paused and len(items) <= self._ahead // 2:
-                    producer.paused = False
-                    self._background.post(producer.fill)
+        try:
+            item = items.popleft()
+        except IndexError:
+            pass
+        else:
+            self._thread = get_ident()
+            # Resumed for many items at a time, as that is what costs.
+            producer = self._producer
+            if len(items) > self._half or producer is None or not producer.paused:
                 return item
+            # The same goes for a look at the time that `timeout` has set.
+            timeout = get_timeout()
+            if timeout is None or (until := timeout.get_deadline()) is None or time.monotonic() < until:
+                producer.paused = False
+                self._background.post(producer.fill)
+                return item
+            items.clear()
         try:
             return self._resume(_next_item, None)
         except BaseException as error:
@@ -92,7 +103,7 @@ class _Ahead(Iteration):
     A run of the producer, until the queue is full, is a call that nobody waits for. At most one is under way.
     """
 
-    __slots__ = ("_ahead", "_consumer", "_filling", "_items", "_stopping", "paused")
+    __slots__ = ("__weakref__", "_ahead", "_consumer", "_filling", "_items", "_stopping", "paused")
 
     def __init__(
         self, background: BackgroundLoop, name: str, rows: AsyncGenerator[Any, Any], items: deque[Any], ahead: int
@@ -104,9 +115,11 @@ class _Ahead(Iteration):
         self._filling = False
         self._stopping = False
         self.paused = False  # told to the consumer, who answers by posting `fill`
+        background.losable.add(self)  # even when the producer has come to its end
 
     def take(self, call: Call) -> None:
-        self._check_process()
+        if not self._finished or hasattr(self, "verdict"):
+            self._check_process()
         if call.raw is _next_item:
             self._consumer = call
             self.fill()
@@ -124,12 +137,22 @@ class _Ahead(Iteration):
             self._task.cancel()
         super().take(call)
 
+    def lose(self) -> None:
+        if self._loop is not None:  # it has begun
+            self._items.clear()  # the parent takes them
+            self._outcome = None, RuntimeError(f"{self.name}() was begun before a fork, and goes on in the parent")
+
     def fill(self) -> None:
         """Let the producer run until the queue is full."""
         if not (self._filling or self._stopping or self.ended or self._is_full() or self.belongs_elsewhere):
+            filling = _Filling(self)
             self._filling = True
             self.paused = False
-            super().take(_Filling(self))
+            try:
+                super().take(filling)
+            except BaseException:  # there is no memory, for example
+                self._filling = False
+                raise
 
     def _is_full(self) -> bool:
         return len(self._items) >= self._ahead
@@ -161,17 +184,19 @@ class _Ahead(Iteration):
         consumer = self._consumer
         if consumer is None or not (consumer.done or self._items or self.ended):
             return
+        if not consumer.done:  # it was not cancelled
+            try:
+                item = self._items.popleft()
+            except IndexError:
+                if not self.ended:
+                    return  # another thread has just taken the last; there will be more
+                if self._stopping:  # by somebody else, at the end of the program for example
+                    consumer.end(error=asyncio.CancelledError())
+                else:
+                    super()._answer(consumer)
+            else:
+                consumer.end(item)
         self._consumer = None
-        if consumer.done:  # it was cancelled
-            pass
-        elif self._items:
-            consumer.value = self._items.popleft()
-            consumer.end()
-        elif self._stopping:  # by somebody else, at the end of the program for example
-            consumer.error = asyncio.CancelledError()
-            consumer.end()
-        else:
-            super()._answer(consumer)
 
     def _answer(self, call: Call) -> None:
         if isinstance(call, _Filling) and self._outcome is not None and self._outcome[1] is None:

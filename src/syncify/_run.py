@@ -1,16 +1,20 @@
 """`Syncify.run`: any awaitable, from plain code, from async code, or as a future."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import contextvars
 import inspect
 from collections.abc import Awaitable, Coroutine, Generator
 from concurrent.futures import Future
+from sys import modules
 from typing import Any, TypeVar
 
-from ._callers import AwaitedCall, BlockingCall, submit
+from ._callers import BlockingCall, awaited, find_loop, submit
 from ._deadlock import check_blocking
-from ._loop import BackgroundLoop, running_loop
+from ._loop import BackgroundLoop
+from ._running import running_loop
 from ._traceback import shorten
 from ._views import async_view, view
 
@@ -62,11 +66,16 @@ class Run:
         background = self._background
         with _closed_if_refused(awaitable):
             _check(awaitable, context)
-            if running_loop() is not None:
+            if running_loop() is not None or "trio" in modules:
                 check_blocking(background, "run")
-            background.get_loop()
+            background.start_for_blocking_call()
         call = BlockingCall(background, _start, (awaitable,), {}, context)
-        call.wait()
+        try:
+            call.wait()
+        except BaseException:
+            if not call.started and inspect.iscoroutine(awaitable):
+                awaitable.close()  # it never will be
+            raise
         if call.error is not None:
             try:
                 raise call.take_error()
@@ -84,15 +93,20 @@ class Run:
         with _closed_if_refused(awaitable):
             _check(awaitable, context)
             background.get_loop()
-            loop = asyncio.get_running_loop()
+            loop = find_loop("run.aio()")
         if loop is background.loop and context is None:
             try:
                 return await awaitable
             except BaseException as error:
                 raise shorten(error)  # noqa: B904 - the same exception
         # With a context of its own it needs a task of its own, also on the background loop.
-        call = AwaitedCall(loop, background, _start, (awaitable,), {}, context)
-        await call
+        call = awaited(loop, background, _start, (awaitable,), {}, context)
+        try:
+            await call
+        except BaseException:
+            if not call.started and inspect.iscoroutine(awaitable):
+                awaitable.close()  # it never will be
+            raise
         if call.error is not None:
             try:
                 raise call.take_error()

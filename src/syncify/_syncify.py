@@ -1,17 +1,25 @@
 """`Syncify`: the decorator, and what its users ask of one syncer."""
 
+from __future__ import annotations
+
 import asyncio
+import threading
+import warnings
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
+from sys import modules
 from types import TracebackType
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_args, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar, get_args, overload
 
+from ._deadlock import check_blocking
 from ._decorate import decorate
 from ._factories import ClassMethodFactory, Factory, StaticMethodFactory
 from ._functions import SyncClassMethod, SyncFunction, SyncStaticMethod
-from ._loop import BackgroundLoop, BlockingPolicy, LoopFactory
+from ._loop import BackgroundLoop, BlockingPolicy, LoopFactory, find_syncer
 from ._run import Run
+from ._running import running_loop
 
 __all__ = ("Syncify",)
 
@@ -20,6 +28,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 Y = TypeVar("Y")
 Z = TypeVar("Z")
+C = TypeVar("C", bound=Coroutine[Any, Any, Any])
 E = TypeVar("E", bound=bool | None)
 F = TypeVar("F", bound=Callable[..., Any])
 AF = TypeVar("AF", bound=Callable[..., Awaitable[Any]])
@@ -33,6 +42,24 @@ class _ClassMethod(Protocol[S_contra, P, R_co]):
 
     @property
     def __func__(self) -> Callable[Concatenate[type[S_contra], P], R_co]: ...
+
+    @property
+    def __isabstractmethod__(self) -> bool: ...  # which bound methods, that have the other, have not
+
+
+class _StaticMethod(Protocol[P, R_co]):
+    """The same of a staticmethod. Nothing else that can be called has these attributes.
+
+    That class itself would do for most; ty loses its type arguments.
+    """
+
+    @property
+    def __func__(self) -> Callable[..., Any]: ...
+
+    @property
+    def __isabstractmethod__(self) -> bool: ...
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 class _ContextManager(AbstractContextManager[R_co, E_co], Protocol[R_co, E_co]):
@@ -57,15 +84,23 @@ class _AsyncContextManager(AbstractAsyncContextManager[R_co, E_co], Protocol[R_c
 
 
 class _DecoratorOfGenerators(Protocol):
-    """What `syncify(prefetch=...)` returns. To a type checker a static method is callable, so it has to come first."""
+    """What `syncify(prefetch=...)` returns. The order is that of `Syncify.__call__`."""
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, AsyncGenerator[Y, Z]]", /
+    def __call__(
+        self, function: _ClassMethod[S, P, AsyncGenerator[Y, Z]], /
+    ) -> ClassMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(
+        self, function: _ClassMethod[S, P, AsyncIterator[Y]], /
+    ) -> ClassMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+    @overload
+    def __call__(
+        self, function: _StaticMethod[P, AsyncGenerator[Y, Z]], /
     ) -> StaticMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, AsyncIterator[Y]]", /
+        self, function: _StaticMethod[P, AsyncIterator[Y]], /
     ) -> StaticMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
     @overload
     def __call__(
@@ -75,31 +110,27 @@ class _DecoratorOfGenerators(Protocol):
     def __call__(
         self, function: Callable[P, AsyncIterator[Y]], /
     ) -> Factory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
-    @overload
-    def __call__(
-        self, function: _ClassMethod[S, P, AsyncGenerator[Y, Z]], /
-    ) -> ClassMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
-    @overload
-    def __call__(
-        self, function: _ClassMethod[S, P, AsyncIterator[Y]], /
-    ) -> ClassMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
 
 
 class _DecoratorOfContextManagers(Protocol):
     """What `syncify(context_manager=True)` returns."""
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, AbstractAsyncContextManager[R, E]]", /
+    def __call__(
+        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R, E]], /
+    ) -> ClassMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
+    @overload
+    def __call__(
+        self, function: _StaticMethod[P, AbstractAsyncContextManager[R, E]], /
     ) -> StaticMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
     @overload
     def __call__(
         self, function: Callable[P, AbstractAsyncContextManager[R, E]], /
     ) -> Factory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
-    @overload
-    def __call__(
-        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R, E]], /
-    ) -> ClassMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
+
+
+CLOSE_TIMEOUT = 5.0  # seconds
+CLOSE = "await asyncio.to_thread(syncer.close)"  # what async code is to write, but not on the own loop
 
 
 class _Missing:
@@ -122,10 +153,19 @@ class Syncify:
         blocking: What a blocking call does in a thread that runs another event loop, which it stalls: `"warn"` with
             a `BlockingCallWarning` at the caller's line (not in IPython, where a loop always runs), `"allow"` it
             silently, or raise that warning as an `"error"`.
+        stuck_after: After how many seconds a blocking caller whose call has not begun, since something keeps the loop,
+            logs a warning with the stack of the loop's thread, to the logger `syncify`; again after twice that time,
+            and so on. None for never.
+        exit_timeout: How many seconds the end of the program may take this syncer. What is in flight is cancelled then,
+            and cleans up; what has not ended in time is abandoned, and named in one line that is logged. A thread that
+            Python waits for, since it is no daemon, may go on with its calls for half of that time after the main
+            thread has ended. None for no limit.
+
+    Used as a context manager, it is closed at the end of the block.
 
     Raises:
-        TypeError: The name is not a string, or the loop factory not callable.
-        ValueError: The name is empty, or `blocking` is none of the three.
+        TypeError: The name is not a string, the loop factory not callable, or a time no number.
+        ValueError: The name is empty, `blocking` is none of the three, or a time is negative or NaN.
 
     ```python
     >>> import asyncio
@@ -155,6 +195,8 @@ class Syncify:
         *,
         loop_factory: LoopFactory | None = None,
         blocking: BlockingPolicy = "warn",
+        stuck_after: float | None = 5.0,
+        exit_timeout: float | None = 5.0,
     ) -> None:
         if not isinstance(name, str):
             raise TypeError(
@@ -168,43 +210,36 @@ class Syncify:
             )
         if blocking not in get_args(BlockingPolicy):
             raise ValueError(f"blocking has to be 'allow', 'warn' or 'error', got {blocking!r}")
-        self._background = BackgroundLoop(name, loop_factory, blocking)
-        self.run = Run(self._background)
+        self._show(
+            BackgroundLoop(
+                name,
+                loop_factory,
+                blocking,
+                _seconds("stuck_after", stuck_after),
+                _seconds("exit_timeout", exit_timeout),
+            )
+        )
 
-    # Static methods come first, since to a type checker they are callable, and have a `__func__`, too.
+    def _show(self, background: BackgroundLoop) -> Self:
+        """Be what users see of it."""
+        self._background = background
+        self.run = Run(background)
+        background.syncer = weakref.ref(self)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (type(self), self._background)  # which is pickled by its name
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    # Class methods and static methods come first, since some type checkers take them for callables, too.
 
     @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, Coroutine[Any, Any, R]]", /
-    ) -> SyncStaticMethod[P, R]: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, AsyncGenerator[Y, Z]]", /
-    ) -> StaticMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, AsyncIterator[Y]]", /
-    ) -> StaticMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: "staticmethod[P, AbstractAsyncContextManager[R, E]]", /
-    ) -> StaticMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> SyncFunction[P, R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, AsyncGenerator[Y, Z]], /
-    ) -> Factory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, AsyncIterator[Y]], /
-    ) -> Factory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, AbstractAsyncContextManager[R, E]], /
-    ) -> Factory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
-    @overload
-    def __call__(self, function: _ClassMethod[S, P, Coroutine[Any, Any, R]], /) -> SyncClassMethod[P, R]: ...
+    def __call__(self, function: _ClassMethod[S, P, C], /) -> SyncClassMethod[P, C]: ...
     @overload
     def __call__(
         self, function: _ClassMethod[S, P, AsyncGenerator[Y, Z]], /
@@ -217,6 +252,34 @@ class Syncify:
     def __call__(
         self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R, E]], /
     ) -> ClassMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
+    @overload
+    def __call__(self, function: _StaticMethod[P, C], /) -> SyncStaticMethod[P, C]: ...
+    @overload
+    def __call__(
+        self, function: _StaticMethod[P, AsyncGenerator[Y, Z]], /
+    ) -> StaticMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: _StaticMethod[P, AsyncIterator[Y]], /
+    ) -> StaticMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+    @overload
+    def __call__(
+        self, function: _StaticMethod[P, AbstractAsyncContextManager[R, E]], /
+    ) -> StaticMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
+    @overload
+    def __call__(self, function: Callable[P, C], /) -> SyncFunction[P, C]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, AsyncGenerator[Y, Z]], /
+    ) -> Factory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, AsyncIterator[Y]], /
+    ) -> Factory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, AbstractAsyncContextManager[R, E]], /
+    ) -> Factory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
     @overload
     def __call__(self, /, *, prefetch: int) -> _DecoratorOfGenerators: ...
     @overload
@@ -289,7 +352,7 @@ class Syncify:
 
         Raises:
             TypeError: The loop factory did not return a new event loop.
-            RuntimeError: No thread can be started, since the interpreter is shutting down.
+            ClosedError: This syncer is closed. Or no thread can be started, since the interpreter is shutting down.
             BaseException: Whatever the loop factory raised. The next call tries again.
 
         ```python
@@ -299,7 +362,68 @@ class Syncify:
 
         ```
         """
-        return self._background.get_loop()
+        background = self._background
+        if background.closing is not None and running_loop() is not background.loop:
+            raise background.refusal()
+        return background.get_loop()
+
+    def close(self, timeout: float | None = CLOSE_TIMEOUT) -> None:
+        """End the background loop and its thread, for good. Any thread may ask, also when it is closed already.
+
+        All that is in flight is cancelled, and its callers get ClosedError when it has cleaned up: calls, generators
+        and context managers that are not at their end, and whatever tasks are left on the loop. Async generators are
+        closed, and functions that run in `asyncio.to_thread` are waited for. Then the loop is closed. Who calls later
+        gets ClosedError at once. Nothing happens if there was no call yet, but that there will be none.
+
+        Interrupted, by Ctrl-C for example, this stops waiting; the end goes on without it.
+
+        Args:
+            timeout: How many seconds to wait. What has not ended by then is abandoned, and named in a RuntimeWarning:
+                a coroutine that ignores its cancellation, or something that keeps the loop. Who waits for it gets
+                ClosedError now. None waits without a limit.
+
+        Raises:
+            DeadlockError: This was called on the background loop itself, which cannot wait for its own end.
+            BlockingCallWarning: Another event loop runs in this thread, and the syncer has `blocking="error"`.
+            TypeError: The timeout is no number.
+            ValueError: The timeout is negative, or NaN.
+
+        ```python
+        >>> from syncify import Syncify
+        >>> syncer = Syncify("temporary")
+        >>> syncer.get_loop().is_running()
+        True
+        >>> syncer.close()
+        >>> syncer
+        <Syncify 'temporary', closed>
+
+        ```
+        """
+        timeout = _seconds("timeout", timeout)
+        if running_loop() is not None or "trio" in modules:
+            check_blocking(self._background, "close", CLOSE)
+        self._close(timeout)
+
+    def _close(self, timeout: float | None) -> None:
+        background = self._background
+        life = background.life
+        if life is not None:
+            life.executor.excuse()
+        background.close(timeout)
+        rest = background.wait_for_end(timeout)
+        if rest:
+            message = f"close() of the syncer {self.name!r} has abandoned {', '.join(rest)}: not ended in {timeout} s"
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        if running_loop() is not None or "trio" in modules:
+            check_blocking(self._background, "close", CLOSE)
+        self._close(CLOSE_TIMEOUT)
 
     @property
     def name(self) -> str:
@@ -308,5 +432,25 @@ class Syncify:
 
     def __repr__(self) -> str:
         background = self._background
-        state = "not started" if background.loop is None else f"{len(background.calls)} calls in flight"
+        if background.closing is not None:
+            state = "closed"
+        elif background.loop is None:
+            state = "not started"
+        else:
+            state = f"{len(background.calls)} calls in flight"
         return f"<Syncify {self.name!r}, {state}>"
+
+
+def _unpickle(cls: type[Syncify], background: BackgroundLoop) -> Syncify:
+    return find_syncer(background, lambda: cls.__new__(cls)._show(background))  # type: ignore[no-any-return]
+
+
+def _seconds(name: str, seconds: Any) -> float | None:
+    """Check a time, of which None and what no clock can measure mean no limit."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} takes a number of seconds, or None for no limit, got {seconds!r}")
+    if not seconds >= 0:
+        raise ValueError(f"{name} takes a number of seconds, 0 or more, got {seconds!r}")
+    return seconds if seconds < threading.TIMEOUT_MAX else None

@@ -4,6 +4,8 @@ A caller should see the line that made the call, one frame of this library, and 
 there were no second thread between them. `SYNCIFY_TRACEBACK=full` in the environment keeps every frame.
 """
 
+from __future__ import annotations
+
 import asyncio
 import concurrent.futures
 import inspect

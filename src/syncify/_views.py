@@ -1,15 +1,19 @@
 """What a caller gets for an async iterator that a coroutine returns, whose steps have to run on the background loop."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
+from sys import modules
 from types import AsyncGeneratorType
 from typing import Any, Generic, TypeVar
 
-from ._callers import AwaitedCall, BlockingCall
+from ._callers import BlockingCall, awaited, find_loop
 from ._conversation import Conversation, release
 from ._deadlock import check_blocking
 from ._generators import SyncGenerator, make_async_generator
-from ._loop import BackgroundLoop, running_loop
+from ._loop import BackgroundLoop
+from ._running import running_loop
 
 __all__ = ("async_view", "view")
 
@@ -100,13 +104,13 @@ class AsyncIteratorView(Generic[T]):
         object.__setattr__(self, "_syncify_iterator", iterator)
         object.__setattr__(self, "_syncify_conversation", _Reading(background, _name_of(iterator)))
 
-    def __iter__(self) -> "AsyncIteratorView[T]":
+    def __iter__(self) -> AsyncIteratorView[T]:
         self._syncify_conversation.begins = True
         return self
 
     def __next__(self) -> T:
         background = self._syncify_background
-        if running_loop() is not None:
+        if running_loop() is not None or "trio" in modules:
             check_blocking(background, f"{_name_of(self._syncify_iterator)}.__next__", "async for ... in")
         conversation = self._syncify_conversation
         call = BlockingCall(background, conversation.step, (self._syncify_iterator,), {}, None, conversation)
@@ -120,17 +124,15 @@ class AsyncIteratorView(Generic[T]):
                 call.keep_context()
         return call.value  # type: ignore[no-any-return]
 
-    def __aiter__(self) -> "AsyncIteratorView[T]":
+    def __aiter__(self) -> AsyncIteratorView[T]:
         self._syncify_conversation.begins = True
         return self
 
     async def __anext__(self) -> T:
         background = self._syncify_background
-        loop = running_loop()
-        if loop is None:
-            raise RuntimeError(f"{self!r} was iterated where no asyncio event loop runs")
+        loop = find_loop("__anext__()")
         conversation = self._syncify_conversation
-        call = AwaitedCall(loop, background, conversation.step, (self._syncify_iterator,), {}, None, conversation)
+        call = awaited(loop, background, conversation.step, (self._syncify_iterator,), {}, None, conversation)
         await call
         if call.error is not None:
             try:
@@ -162,7 +164,11 @@ class AsyncIteratorView(Generic[T]):
     def __del__(self) -> None:
         conversation: Conversation | None = getattr(self, "_syncify_conversation", None)
         if conversation is not None:
-            release(conversation)
+            try:
+                release(conversation)
+            except BaseException:  # of a signal handler, and Python is going to swallow it
+                release(conversation)
+                raise
 
 
 def _name_of(iterator: object) -> str:
