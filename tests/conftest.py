@@ -1,6 +1,11 @@
 """Fixtures that let one test state a promise for every kind of loop and caller."""
 
 import asyncio
+import gc
+import logging
+import math
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,12 +16,56 @@ import pytest
 
 from syncify import Syncify
 
+if sys.flags.dev_mode:
+    sys.modules["uvloop"] = None  # type: ignore[assignment]  # it has bugs of its own there, and crashes
+
 try:
     import uvloop
 except ImportError:  # it has no release for the newest Python yet
     uvloop = None
 
-LOOP_FACTORIES = {"asyncio": asyncio.new_event_loop} | ({"uvloop": uvloop.new_event_loop} if uvloop else {})
+
+def pytest_configure() -> None:
+    """Let programs be interrupted also where the tests run in a shell's background, which has SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the many collections that tests ask for all that was there before."""
+    gc.collect()
+    gc.freeze()
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.slow_callback_duration = math.inf  # in debug modes callbacks that collect garbage are slow, for example
+    return loop
+
+
+LOOP_FACTORIES = {"asyncio": new_event_loop} | ({"uvloop": uvloop.new_event_loop} if uvloop else {})
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What goes wrong on a loop is logged, where no test would see it. A test that expects that asks for `caplog`."""
+    records: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+
+    def emit(record: logging.LogRecord) -> None:
+        # In debug modes all takes long: asyncio names callbacks that do, and so do we, when a flood of calls is made.
+        if not (sys.flags.dev_mode and ("Executing" in record.msg or "seconds to begin" in record.msg)):
+            records.append(record.getMessage())
+
+    handler.emit = emit  # type: ignore[method-assign]
+    loggers = [logging.getLogger(name) for name in ("asyncio", "syncify")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield
+    for logger in loggers:
+        logger.removeHandler(handler)
+    if "caplog" not in request.fixturenames:
+        assert records == []
 
 
 @pytest.fixture(params=LOOP_FACTORIES)
@@ -87,16 +136,26 @@ def call(request: pytest.FixtureRequest, syncer: Syncify) -> Callable[..., Any]:
     return lambda function, /, *args, **kwargs: way(syncer, function, *args, **kwargs)
 
 
+DEBUG_MODES = "PYTHONDEVMODE", "PYTHONASYNCIODEBUG", "PYTHONWARNINGS"
+# For programs in which debug modes find fault with what the test is about: a callback that takes long, for example.
+WITHOUT_DEBUG = {name: value for name, value in os.environ.items() if name not in DEBUG_MODES}
+
+
+# `-u` alone makes a write of the text and one of the line's end, and between them another process may print.
+LINE_BY_LINE = "import sys; sys.stdout.reconfigure(line_buffering=True, write_through=False)\n"
+
+
 class Script:
     """A Python program in a process of its own."""
 
-    def __init__(self, code: str, *options: str) -> None:
+    def __init__(self, code: str, *options: str, env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-X", "faulthandler", *options, "-c", textwrap.dedent(code)],
+            [sys.executable, "-u", "-X", "faulthandler", *options, "-c", LINE_BY_LINE + textwrap.dedent(code)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=env,
         )
 
     def line(self) -> str:
@@ -104,9 +163,9 @@ class Script:
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip("\n")
 
-    def end(self) -> tuple[int, str, str]:
+    def end(self, seconds: float = 50) -> tuple[int, str, str]:
         """Wait for its end, and return its exit code, the rest of its output and its errors."""
-        out, err = self.process.communicate(timeout=50)
+        out, err = self.process.communicate(timeout=seconds)
         return self.process.returncode, out, err
 
 
@@ -115,8 +174,8 @@ def script() -> Iterator[Callable[..., Script]]:
     """Starts programs, and lets none of them outlive the test."""
     scripts: list[Script] = []
 
-    def start(code: str, *options: str) -> Script:
-        scripts.append(Script(code, *options))
+    def start(code: str, *options: str, **kwargs: Any) -> Script:
+        scripts.append(Script(code, *options, **kwargs))
         return scripts[-1]
 
     yield start

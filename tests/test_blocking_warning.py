@@ -5,6 +5,7 @@ import inspect
 import warnings
 
 import pytest
+from conftest import WITHOUT_DEBUG
 
 from syncify import BlockingCallWarning, Syncify
 
@@ -58,7 +59,8 @@ def test_it_warns_at_the_callers_own_line(syncer, on_a_loop):
 
 
 def test_it_warns_once_per_place(script):
-    program = script("""
+    program = script(
+        """
         import asyncio
         from syncify import syncify
 
@@ -72,7 +74,9 @@ def test_it_warns_once_per_place(script):
             f()
 
         asyncio.run(main())
-    """)
+    """,
+        env=WITHOUT_DEBUG,
+    )
     code, out, err = program.end()
     assert (code, out) == (0, "")
     assert err.count("BlockingCallWarning: f() blocks the event loop") == 2
@@ -141,7 +145,8 @@ def test_a_blocking_call_from_another_syncers_loop_warns_too(syncer):
 
 
 def test_ipython_is_quiet(script):
-    program = script("""
+    program = script(
+        """
         from IPython.core.interactiveshell import InteractiveShell
 
         cell = [
@@ -153,7 +158,9 @@ def test_ipython_is_quiet(script):
             "await asyncio.sleep(0)",
         ]
         InteractiveShell.instance().run_cell("\\n".join(cell)).raise_error()
-    """)
+    """,
+        env=WITHOUT_DEBUG,  # where asyncio complains that a cell takes long
+    )
     assert program.end() == (0, "1 1\n", "")
 
 
@@ -174,7 +181,8 @@ def test_it_is_a_runtime_warning():
 
 
 def test_an_error_is_one_in_ipython_too(script):
-    program = script("""
+    program = script(
+        """
         from IPython.core.interactiveshell import InteractiveShell
 
         cell = [
@@ -185,12 +193,15 @@ def test_an_error_is_one_in_ipython_too(script):
             "import asyncio; await asyncio.sleep(0)",
         ]
         InteractiveShell.instance().run_cell("\\n".join(cell)).raise_error()
-    """)
+    """,
+        env=WITHOUT_DEBUG,
+    )
     assert program.end() == (0, "raised\n", "")
 
 
 def test_ipython_that_is_only_imported_silences_nothing(script):
-    program = script("""
+    program = script(
+        """
         import asyncio
         import IPython
         from syncify import syncify
@@ -199,7 +210,9 @@ def test_ipython_that_is_only_imported_silences_nothing(script):
             syncify(asyncio.sleep)(0)
 
         asyncio.run(main())
-    """)
+    """,
+        env=WITHOUT_DEBUG,
+    )
     code, out, err = program.end()
     assert (code, out) == (0, "")
     assert "BlockingCallWarning: sleep() blocks" in err

@@ -3,11 +3,14 @@
 import asyncio
 import contextvars
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partialmethod
 
 import pytest
 
 from syncify import Syncify
+from syncify._callers import AwaitedCall, BlockingCall, _SubmittedCall
 
 variable = contextvars.ContextVar("variable", default="default")
 
@@ -86,6 +89,25 @@ def test_the_loops_own_thread_keeps_no_context_of_its_first_caller():
 
     contextvars.Context().run(first)
     assert seen == ["default"]
+
+
+def test_a_given_context_can_be_entered_as_soon_as_the_caller_is_told(syncer, monkeypatch):
+    """Though the loop goes on with its turn for a while."""
+
+    def wake_and_linger(self, wake):
+        wake(self)
+        time.sleep(0.01)
+
+    for call in BlockingCall, AwaitedCall, _SubmittedCall:
+        monkeypatch.setattr(call, "wake", partialmethod(wake_and_linger, call.wake))
+    context = contextvars.Context()
+    for _ in range(3):
+        assert syncer.run(read_and_set("kept"), context=context) in ("default", "kept")
+        assert context.run(variable.get) == "kept"
+        assert syncer.run.submit(read_and_set("kept"), context=context).result() == "kept"
+        assert context.run(variable.get) == "kept"
+        assert asyncio.run(syncer.run.aio(read_and_set("kept"), context=context)) == "kept"
+        assert context.run(variable.get) == "kept"
 
 
 def test_run_in_a_given_context(syncer):

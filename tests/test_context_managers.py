@@ -1183,7 +1183,7 @@ def test_on_another_loop_it_is_silent_if_the_syncer_says_so(other_syncer):
 
 def test_async_with_is_for_a_task_of_a_loop(syncer):
     coroutine = syncer(cleans_up).aio([]).__aenter__()
-    with pytest.raises(RuntimeError, match="no asyncio event loop runs"):
+    with pytest.raises(RuntimeError, match="neither an asyncio event loop nor Trio runs"):
         coroutine.send(None)
 
 

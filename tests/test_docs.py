@@ -39,7 +39,9 @@ def name(page: Path) -> str:
 
 
 def docstring_examples() -> list[doctest.DocTest]:
-    modules = [importlib.import_module(module.name) for module in pkgutil.iter_modules(syncify.__path__, "syncify.")]
+    names = [module.name for module in pkgutil.iter_modules(syncify.__path__, "syncify.")]
+    # Those that are named otherwise extend tools, which only `make docs` installs.
+    modules = [importlib.import_module(name) for name in names if not name.endswith("ext")]
     finder = doctest.DocTestFinder(exclude_empty=True)
     # Without the globals of its module, an example has to import what it uses, as its reader has to.
     found = [test for module in [syncify, *modules] for test in finder.find(module, module.__name__, globs={})]

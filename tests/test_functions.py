@@ -239,7 +239,9 @@ def test_the_loop_awaits_nothing_more_after_the_call(syncer, call):
 
 def test_aio_without_a_running_loop_is_an_error_that_names_the_function(syncer):
     coroutine = syncer(add).aio(1)
-    with pytest.raises(RuntimeError, match=r"add\.aio\(\) was awaited where no asyncio event loop runs"):
+    with pytest.raises(
+        RuntimeError, match=r"add\.aio\(\) was awaited where neither an asyncio event loop nor Trio runs"
+    ):
         coroutine.send(None)
 
 

@@ -87,10 +87,11 @@ def test_many_calls_share_a_wake_up(loop_factory):
     began.wait()
     before = len(wake_ups)
     futures = [echo.submit(i) for i in range(1000)]
+    woken = len(wake_ups) - before
     go.set()
     assert [future.result(10) for future in futures] == list(range(1000))
     blocker.result(10)
-    assert len(wake_ups) - before == 1
+    assert woken == 1
 
 
 def test_a_flood_of_calls_does_not_keep_the_loop_from_its_own_work(syncer):
@@ -209,13 +210,15 @@ def test_however_many_calls_come_a_turn_of_the_loop_takes_a_bounded_number(loop_
         for _ in range(5000):
             note.submit()
 
-    stop = threading.Event()
+    stop, come = threading.Event(), threading.Event()
+    syncer.get_loop().call_soon_threadsafe(come.wait)  # the loop finds all of them at once
     syncer.get_loop().call_soon_threadsafe(count_turns)
     threads = [threading.Thread(target=flood) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    come.set()
     note()
     stop.set()
     assert len(taken) == 20_001
@@ -313,8 +316,8 @@ class Meeting(collections.deque):
 def meeting(loop_factory):
     syncer = Syncify("meeting", loop_factory=loop_factory)
     syncer.run(asyncio.sleep(0))
-    syncer._background._incoming = Meeting()
-    return syncer, syncer._background._incoming
+    syncer._background.incoming = Meeting()
+    return syncer, syncer._background.incoming
 
 
 def test_a_call_appended_when_the_loop_has_just_looked_wakes_it_again(meeting):

@@ -10,9 +10,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX sig
 
 PRELUDE = """
 import asyncio, os, random, signal, sys, threading, time
-from syncify import Syncify, _callers
+from syncify import Syncify, _loop
 if {short_steps}:
-    _callers.STEP = 1e-3  # so that a wait has many of them
+    _loop.STEP = 1e-3  # so that a wait has many of them
 if {uvloop}:
     import uvloop
     syncer = Syncify("s", loop_factory=uvloop.new_event_loop)
@@ -422,3 +422,115 @@ def test_what_an_interrupt_has_as_its_context(program):
     assert [running.line() for _ in range(4)] == ["cancelled", "cleaned", "None", "waits"]
     running.process.send_signal(signal.SIGINT)
     assert running.end() == (0, "cancelled\ncleaned\n['job']\n", "")
+
+
+def test_at_any_microsecond_of_the_wait_for_a_submitted_call(struck):
+    """Nor does the thread of the loop wait for a lock that the interrupt has left held."""
+    running = struck("""
+        begun = ended = 0
+
+        @syncer
+        async def counts(suspends):
+            global begun, ended
+            begun += 1
+            try:
+                for _ in range(suspends):
+                    await asyncio.sleep(0)
+            finally:
+                ended += 1
+
+        def spin():
+            while left:
+                time.sleep(0)
+
+        def target():
+            try:
+                while left:
+                    for future in counts.submit(0), counts.submit(5):
+                        future.result()
+                        assert future.done() and not future.cancel()
+            finally:
+                spin()  # a loop right here makes Python 3.13.0 forget that the exception has been handled
+
+        works()
+        for i in range(1500):
+            strike(target, 1 + i % 3, 3e-4)
+            assert works() == "works"
+            assert counts.submit(1).result(20) is None
+        while repr(syncer) != "<Syncify 's', 0 calls in flight>":
+            works()
+        assert begun == ended, (begun, ended, seed)
+        print("done")
+    """)
+    assert running.end() == (0, "done\n", "")
+
+
+def test_a_timeout_error_of_a_signal_handler_is_not_taken_for_one_of_the_future(program):
+    running = program("""
+        class Alarm(TimeoutError):
+            pass
+
+        def handler(*_):
+            raise Alarm
+
+        signal.signal(signal.SIGALRM, handler)
+        future = job.submit()
+        signal.setitimer(signal.ITIMER_REAL, 0.3, 0.1)
+        try:
+            future.result()
+        except Alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            print("raised", flush=True)
+    """)
+    assert running.end() == (0, "waits\nraised\ncancelled\ncleaned\n", "")
+
+
+def test_a_runtime_error_of_a_signal_handler_while_the_loop_starts_is_raised(script):
+    running = script("""
+        import asyncio, os, signal, threading
+        from syncify import Syncify
+
+        class Alarm(RuntimeError):
+            pass
+
+        def handler(*_):
+            raise Alarm
+
+        def factory():
+            while not raised.is_set():  # a signal that comes just before a thread falls asleep does not wake it
+                os.kill(os.getpid(), signal.SIGALRM)
+                raised.wait(0.05)
+            return asyncio.new_event_loop()
+
+        raised = threading.Event()
+        syncer = Syncify("late", loop_factory=factory)
+        signal.signal(signal.SIGALRM, handler)
+        try:
+            try:
+                syncer.run(asyncio.sleep(0))
+            finally:
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
+                raised.set()
+        except Alarm:
+            print("raised")
+        print(syncer.run(asyncio.sleep(0, "works")))
+    """)
+    assert running.end() == (0, "raised\nworks\n", "")
+
+
+def test_a_wait_never_asks_the_main_thread_in_itself_whether_it_is_alive(program):
+    """`is_alive`, interrupted in the thread itself, makes that count as ended, in some versions of Python."""
+    running = program("""
+        def profile(frame, event, argument):
+            if event == "call" and frame.f_code is threading.Thread.is_alive.__code__:
+                print("asked")
+
+        async def asks():
+            await asyncio.sleep(0.5)
+
+        sys.setprofile(profile)
+        syncer.run(asks())
+        sys.setprofile(None)
+        print(works())
+    """)
+    assert running.end() == (0, "works\n", "")

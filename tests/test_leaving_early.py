@@ -902,9 +902,9 @@ def test_a_blocking_consumer_whose_step_is_cancelled_from_outside_gets_that(sync
 
 PRELUDE = """
 import asyncio, gc, os, random, signal, sys, threading, time
-from syncify import Syncify, _callers
+from syncify import Syncify, _loop
 if {short_steps}:
-    _callers.STEP = 1e-3  # so that a wait has many of them
+    _loop.STEP = 1e-3  # so that a wait has many of them
 if {uvloop}:
     import uvloop
     syncer = Syncify("s", loop_factory=uvloop.new_event_loop)

@@ -678,7 +678,7 @@ def test_on_another_loop_plain_with_warns_at_the_statement(cls, loop_factory):
 
 def test_where_no_loop_runs_async_with_says_so(cls):
     coroutine = cls().__aenter__()
-    with pytest.raises(RuntimeError, match="no asyncio event loop runs"):
+    with pytest.raises(RuntimeError, match="neither an asyncio event loop nor Trio runs"):
         coroutine.send(None)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Generator
 
 import pytest
 
-from syncify import Syncify
+from syncify import ClosedError, Syncify
 
 variable = contextvars.ContextVar("variable", default="default")
 
@@ -1025,6 +1025,6 @@ def test_a_consumer_that_waits_while_somebody_else_ends_it_is_not_told_that_it_i
     thread = threading.Thread(target=consume)
     thread.start()
     assert waits.wait(20)
-    syncer._background.abort_calls(20)  # as at the end of the program
+    syncer.close()
     thread.join(20)
-    assert results == [asyncio.CancelledError]
+    assert results == [ClosedError]

@@ -1,7 +1,7 @@
 """What a type checker makes of decorated context managers and of the mixin. Checked, not run: `make types`."""
 
-# pyright: reportUnnecessaryTypeIgnoreComment=true, reportDeprecated=false
 # Pyright would have AsyncGenerator below asynccontextmanager, and not AsyncIterator, which most people write.
+# pyright: reportDeprecated=false
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
@@ -11,6 +11,8 @@ from typing import Self, TypeVar, assert_type
 from syncify import SyncContextManager, Syncify, syncify
 
 T = TypeVar("T")
+
+number, text = int("1"), str(1)  # no literals, whose types some checkers would keep
 
 
 @syncify
@@ -45,24 +47,25 @@ with session("x", retries=1) as entered, generated("x") as entered_generated, ge
     assert_type(entered_generated, bytes)
     assert_type(entered_in_full, bytes)
 
-with holding(1) as held_int, holding("x") as held_str:
-    assert_type(held_int, int)
-    assert_type(held_str, str)
+# Pyrefly loses the type variables of a function below `@syncify`.
+with holding(number) as held_int, holding(text) as held_str:
+    assert_type(held_int, int)  # error: pyrefly
+    assert_type(held_str, str)  # error: pyrefly
 
 with ExitStack() as stack:
     assert_type(stack.enter_context(session("x")), bytes)
 
 
 async def enters() -> None:
-    async with session.aio("x", retries=1) as s, generated.aio("x") as g, holding.aio(1) as h:
+    async with session.aio("x", retries=1) as s, generated.aio("x") as g, holding.aio(number) as h:
         assert_type(s, bytes)
         assert_type(g, bytes)
-        assert_type(h, int)
-    async with session("x"):  # type: ignore[attr-defined]  # pyright: ignore
+        assert_type(h, int)  # error: pyrefly
+    async with session("x"):  # error
         pass
-    with session.aio("x"):  # type: ignore[attr-defined]  # pyright: ignore
+    with session.aio("x"):  # error
         pass
-    await session.aio("x")  # type: ignore[misc]  # pyright: ignore
+    await session.aio("x")  # error
 
 
 as_callable: Callable[[str], AbstractContextManager[bytes]] = session
@@ -89,18 +92,18 @@ async def calls() -> None:
     assert_type(await async_decorated(1), str)
 
 
-@session.aio("x")  # type: ignore[type-var]  # pyright: ignore
+@session.aio("x")  # error
 def not_async(x: int) -> str:
     return str(x)
 
 
 # Wrong arguments are errors in both forms.
-session(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-session("x", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-session.aio(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-session.aio("x", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-holding()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-session.submit("x")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+session(1)  # error
+session("x", 1)  # error
+session.aio(1)  # error
+session.aio("x", 1)  # error
+holding()  # error
+session.submit("x")  # error
 
 
 # Declared by the decorator: a function that returns a context manager of some class, or that class.
@@ -148,12 +151,14 @@ def returning(x: T) -> AbstractAsyncContextManager[T]:
 of_class = syncify(context_manager=True)(Suppressing)
 of_plain_class = syncify(context_manager=True)(Plain)
 
-with abstract(1) as a, suppressing(1) as b, plain(1) as c, returning("x") as d, of_class(1) as e, of_plain_class() as f:
+with abstract(1) as a, suppressing(1) as b, plain(1) as c, returning(text) as d, of_class(1) as e:
     assert_type(a, bytes)
     assert_type(b, bytes)
     assert_type(c, Plain)
-    assert_type(d, str)
+    assert_type(d, str)  # error: pyrefly
     assert_type(e, bytes)
+
+with of_plain_class() as f:
     assert_type(f, Plain)
 
 assert_type(abstract(1).__exit__(None, None, None), bool | None)
@@ -163,63 +168,64 @@ plain(1).__exit__(None, None, None)
 
 
 async def enters_declared() -> None:
-    async with abstract.aio(1) as a, suppressing.aio(1) as b, plain.aio(1) as c, returning.aio("x") as d:
+    async with abstract.aio(1) as a, suppressing.aio(1) as b, plain.aio(1) as c, returning.aio(text) as d:
         assert_type(a, bytes)
         assert_type(b, bytes)
         assert_type(c, Plain)
-        assert_type(d, str)
+        assert_type(d, str)  # error: pyrefly
     async with of_class.aio(1) as e, of_plain_class.aio() as f:
         assert_type(e, bytes)
         assert_type(f, Plain)
 
 
-abstract("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-abstract.aio("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-of_class()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-of_class.aio("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-of_plain_class(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-abstract.submit(1)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+abstract("x")  # error
+abstract.aio("x")  # error
+of_class()  # error
+of_class.aio("x")  # error
+of_plain_class(1)  # error
+abstract.submit(1)  # error
 
 
-@syncify(context_manager=True)  # type: ignore[arg-type]  # pyright: ignore
+@syncify(context_manager=True)  # error
 def no_context_manager(size: int) -> int:
     return size
 
 
-@syncify(context_manager=True)  # type: ignore[arg-type]  # pyright: ignore
+@syncify(context_manager=True)  # error
 async def coroutine(size: int) -> Suppressing:
     return Suppressing(size)
 
 
-@syncify(context_manager=True)  # type: ignore[arg-type]  # pyright: ignore
+@syncify(context_manager=True)  # error
 async def generator(size: int) -> AsyncIterator[Suppressing]:
     yield Suppressing(size)
 
 
-@syncify(prefetch=8)  # type: ignore[arg-type]  # pyright: ignore
+@syncify(prefetch=8)  # error
 @asynccontextmanager
 async def nothing_to_prefetch(size: int) -> AsyncIterator[int]:
     yield size
 
 
-syncify(context_manager=True)(int)  # type: ignore[arg-type]  # pyright: ignore
-syncify(context_manager=False)  # type: ignore[call-overload]  # pyright: ignore
+syncify(context_manager=True)(int)  # error
+syncify(context_manager=False)  # error
 
 
-# What comes after a `with` that always raises or returns can be reached if the exit returns a bool, and only then.
+# What comes after a `with` that always raises or returns can be reached if the exit returns a bool, and only then. Ty
+# does not look at that.
 
 
-def after_suppressing() -> int:  # type: ignore[return]  # pyright: ignore[reportReturnType]
+def after_suppressing() -> int:  # error: mypy, pyright, pyrefly
     with suppressing(1):
         return 1
 
 
-async def after_async_suppressing() -> int:  # type: ignore[return]  # pyright: ignore[reportReturnType]
+async def after_async_suppressing() -> int:  # error: mypy, pyright, pyrefly
     async with suppressing.aio(1):
         return 1
 
 
-def after_class() -> int:  # type: ignore[return]  # pyright: ignore[reportReturnType]
+def after_class() -> int:  # error: mypy, pyright, pyrefly
     with of_class(1):
         return 1
 
@@ -324,15 +330,15 @@ async def enters_methods() -> None:
         assert_type(i, Plain)
 
 
-client.session(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.session.aio("x", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-Client.connected(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.connected.aio(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.measured(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.declared("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-Client.declared_of_class.aio("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.declared_static(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.session.submit("x")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+client.session(1)  # error
+client.session.aio("x", 1)  # error
+Client.connected(1)  # error
+client.connected.aio(1)  # error
+client.measured(1)  # error
+client.declared("x")  # error
+Client.declared_of_class.aio("x")  # error
+client.declared_static(1)  # error
+client.session.submit("x")  # error
 
 
 # The mixin.
@@ -423,28 +429,28 @@ def after_perhaps() -> int:
         return 1
 
 
-async def after_async_cursor() -> int:  # type: ignore[return]  # pyright: ignore[reportReturnType]
+async def after_async_cursor() -> int:  # error: mypy, pyright, pyrefly
     async with Cursor():
         return 1
 
 
 # Pyright looks for the bool where `__exit__` is defined, and there it is a type variable. This fails once it does not.
-def after_cursor() -> int:  # type: ignore[return]
+def after_cursor() -> int:  # error: mypy, pyrefly
     with Cursor():
         return 1
 
 
-with NoEnter():  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+with NoEnter():  # error
     pass
-with NoExit():  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+with NoExit():  # error
     pass
-with NotAsync():  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+with NotAsync():  # error
     pass
 
 
-class WrongSyncer(SyncContextManager, syncer="syncify"):  # type: ignore[arg-type]  # pyright: ignore
+class WrongSyncer(SyncContextManager, syncer="syncify"):  # error
     ...
 
 
-class NoSyncer(SyncContextManager, syncer=Syncify):  # type: ignore[arg-type]  # pyright: ignore
+class NoSyncer(SyncContextManager, syncer=Syncify):  # error
     ...

@@ -1,7 +1,5 @@
 """What a type checker makes of decorated async generators. Checked, not run: `make types`."""
 
-# pyright: reportUnnecessaryTypeIgnoreComment=true
-
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Generic, Self, TypeVar, assert_type
 
@@ -10,6 +8,8 @@ from syncify import syncify
 S = TypeVar("S")
 T = TypeVar("T")
 U = TypeVar("U")
+
+number, text = int("1"), str(1)  # no literals, whose types some checkers would keep
 
 
 @syncify
@@ -43,8 +43,8 @@ async def iterates() -> None:
     async for row in rows.aio("x"):
         assert_type(row, bytes)
     assert_type(await talk.aio("x").asend(1), bytes)
-    talk.aio("x").asend("1")  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore
-    async for _ in rows("x"):  # type: ignore[attr-defined]  # pyright: ignore
+    talk.aio("x").asend("1")  # error
+    async for _ in rows("x"):  # error
         pass
 
 
@@ -52,19 +52,19 @@ as_callable: Callable[[str], Iterator[bytes]] = rows
 as_async: Callable[[str], AsyncIterator[bytes]] = rows.aio
 
 # Wrong arguments are errors in both forms.
-rows(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-rows("x", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-rows.aio(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-rows.aio("x", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-talk(limit=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-talk("x").send("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+rows(1)  # error
+rows("x", 1)  # error
+rows.aio(1)  # error
+rows.aio("x", 1)  # error
+talk(limit=1)  # error
+talk("x").send("1")  # error
 
 # It returns at once, so there is nothing to submit, and nothing to await.
-rows.submit("x")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+rows.submit("x")  # error
 
 
 async def awaits() -> None:
-    await rows.aio("x")  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    await rows.aio("x")  # error
 
 
 # With prefetch they are the same.
@@ -92,30 +92,30 @@ assert_type(talk_ahead.aio("x"), AsyncGenerator[bytes, int])
 assert_type(listen_ahead("x"), Generator[bytes, None, None])
 assert_type(listen_ahead.aio("x"), AsyncGenerator[bytes, None])
 
-ahead(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-ahead.aio("x", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-ahead.submit("x")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+ahead(1)  # error
+ahead.aio("x", 1)  # error
+ahead.submit("x")  # error
 
 
-@syncify(prefetch=8)  # type: ignore[arg-type]  # pyright: ignore
+@syncify(prefetch=8)  # error
 async def nothing_to_prefetch(key: str) -> bytes:
     return key.encode()
 
 
-@syncify(prefetch=8)  # type: ignore[arg-type]  # pyright: ignore
+@syncify(prefetch=8)  # error
 def not_async(key: str) -> Iterator[bytes]:
     yield key.encode()
 
 
-@syncify  # type: ignore[arg-type]  # pyright: ignore
+@syncify  # error
 def not_async_either(key: str) -> Iterator[bytes]:
     yield key.encode()
 
 
-syncify(prefetch="8")  # type: ignore[call-overload]  # pyright: ignore
-syncify(prefetch=8, context_manager=True)  # type: ignore[call-overload]  # pyright: ignore
-syncify(rows, prefetch=8)  # type: ignore[call-overload]  # pyright: ignore
-syncify()  # type: ignore[call-overload]  # pyright: ignore
+syncify(prefetch="8")  # error
+syncify(prefetch=8, context_manager=True)  # error
+syncify(rows, prefetch=8)  # error
+syncify()  # error
 
 
 # A type variable of the function is one of its calls.
@@ -136,14 +136,15 @@ async def repeat_ahead(x: T) -> AsyncIterator[T]:
     yield x
 
 
-assert_type(repeat(1), Generator[int, None, None])
-assert_type(repeat("x"), Generator[str, None, None])
-assert_type(repeat.aio(1), AsyncGenerator[int, None])
-assert_type(pair(1, "x"), Generator[int, str, None])
-assert_type(pair.aio(1, "x"), AsyncGenerator[int, str])
-assert_type(repeat_ahead("x"), Generator[str, None, None])
-assert_type(repeat_ahead.aio("x"), AsyncGenerator[str, None])
-repeat()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+# Pyrefly loses them where the function is below the decorator.
+assert_type(repeat(number), Generator[int, None, None])  # error: pyrefly
+assert_type(repeat(text), Generator[str, None, None])  # error: pyrefly
+assert_type(repeat.aio(number), AsyncGenerator[int, None])  # error: pyrefly
+assert_type(pair(number, text), Generator[int, str, None])  # error: pyrefly
+assert_type(pair.aio(number, text), AsyncGenerator[int, str])  # error: pyrefly
+assert_type(repeat_ahead(text), Generator[str, None, None])  # error: pyrefly
+assert_type(repeat_ahead.aio(text), AsyncGenerator[str, None])  # error: pyrefly
+repeat()  # error
 
 
 class Client:
@@ -191,7 +192,7 @@ class Client:
 
 class Child(Client):
     @syncify
-    async def rows(self, key: str, *, limit: int = 3) -> AsyncIterator[bytes]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    async def rows(self, key: str, *, limit: int = 3) -> AsyncIterator[bytes]:  # error: pyright
         # Pyright compares the types of the two `self`, too.
         async for row in super().rows.aio(key, limit=limit):
             assert_type(row, bytes)
@@ -229,20 +230,20 @@ assert_type(client.lengths_talk.aio("x"), AsyncGenerator[int, int])
 
 bound_as_callable: Callable[[str], Iterator[bytes]] = client.rows
 
-client.rows(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.rows("x", 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-client.rows.aio(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.rows.aio("x", 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-client.talk()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-client.talk.aio()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-Client.rows("x", "x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-Client.all("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.all.aio("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-Client.lengths(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.lengths.aio(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-client.rows.submit("x")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-Client.all.submit(1)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-client.lengths.submit("x")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+client.rows(1)  # error
+client.rows("x", 2)  # error
+client.rows.aio(1)  # error
+client.rows.aio("x", 2)  # error
+client.talk()  # error
+client.talk.aio()  # error
+Client.rows("x", "x")  # error
+Client.all("x")  # error
+client.all.aio("x")  # error
+Client.lengths(1)  # error
+client.lengths.aio(1)  # error
+client.rows.submit("x")  # error
+Client.all.submit(1)  # error
+client.lengths.submit("x")  # error
 
 
 class Table(Generic[T]):
@@ -264,7 +265,7 @@ assert_type(table.rows(1), Generator[str, None, None])
 assert_type(table.rows.aio(1), AsyncGenerator[str, None])
 assert_type(table.talk(1), Generator[str, int, None])
 assert_type(Table(1).talk.aio(1), AsyncGenerator[int, int])
-table.rows("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+table.rows("x")  # error
 
 
 # What one of the checkers does not see. These lines fail once it does.
@@ -297,23 +298,23 @@ class Generics:
 
 generics = Generics()
 
-# Through the class all is well.
-assert_type(Generics.repeat(generics, 1), Generator[int, None, None])
-assert_type(Generics.repeat.aio(generics, 1), AsyncGenerator[int, None])
-assert_type(Generics.of_object(1), Generator[object, None, None])
+# Through the class all is well; but ty takes a static method that would take a class for a class method.
+assert_type(Generics.repeat(generics, number), Generator[int, None, None])  # error: pyrefly
+assert_type(Generics.repeat.aio(generics, number), AsyncGenerator[int, None])  # error: pyrefly
+assert_type(Generics.of_object(1), Generator[object, None, None])  # error: ty
 
-# Mypy loses the type variables of a bound method.
-assert_type(generics.repeat(1), Generator[int, None, None])  # type: ignore[arg-type, assert-type]
-assert_type(generics.repeat.aio(1), AsyncGenerator[int, None])  # type: ignore[arg-type, assert-type]
-assert_type(Generics.repeat_of_class(1), Generator[int, None, None])  # type: ignore[arg-type, assert-type]
+# Mypy loses the type variables of a bound method, too.
+assert_type(generics.repeat(number), Generator[int, None, None])  # error: mypy, pyrefly
+assert_type(generics.repeat.aio(number), AsyncGenerator[int, None])  # error: mypy, pyrefly
+assert_type(Generics.repeat_of_class(number), Generator[int, None, None])  # error: mypy, pyrefly
 
 # Mypy does not bind a method whose `self` has a type variable for a type, which is what `Self` makes of it.
-assert_type(generics.themselves(), Generator[Generics, None, None])  # type: ignore[call-arg, assert-type]
+assert_type(generics.themselves(), Generator[Generics, None, None])  # error: mypy
 
-# Neither knows the type variables of a generic class where the method is taken from the class.
-assert_type(Table.rows(table, 1), Generator[str, None, None])  # type: ignore[arg-type, assert-type]  # pyright: ignore
+# Nobody knows the type variables of a generic class where the method is taken from the class.
+assert_type(Table.rows(table, 1), Generator[str, None, None])  # error
 
-# Neither knows that a method is static, so one that would take the instance is bound; by mypy not if it is generic.
-assert_type(Generics.repeat_static(1), Generator[int, None, None])  # pyright: ignore
-assert_type(generics.repeat_static(1), Generator[int, None, None])  # pyright: ignore
-generics.of_object(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+# Nobody knows that a method is static, so one that would take the instance is bound; by mypy not if it is generic.
+assert_type(Generics.repeat_static(number), Generator[int, None, None])  # error: pyright, pyrefly, ty
+assert_type(generics.repeat_static(number), Generator[int, None, None])  # error: pyright, pyrefly, ty
+generics.of_object(1)  # error
