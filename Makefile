@@ -7,10 +7,10 @@ PYTHON ?= python3
 # Named after PYTHON, so that another one makes all environments anew.
 STAMP := .venv/made-by-$(subst /,_,$(PYTHON))
 
-.PHONY: help demo test lint types docs bench flyte clean
+.PHONY: help demo test debug lint types docs bench bench-peers bench-report stress flyte clean
 
 help:  ## list the targets (the default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s  %s\n", $$1, $$2 }' Makefile
 
 demo:  ## see an SDK written once, called from plain and from async code
 test:  ## run the tests
@@ -18,10 +18,17 @@ lint:  ## check style and format
 types: ## check the types with mypy and pyright
 docs:  ## build the documentation in site/
 bench: ## measure what a call costs
+bench-peers: ## measure every other library beside it (20 minutes)
+bench-report: ## make tables and plots of what was measured
+debug: ## run the tests in debug modes
+stress: ## do everything at once, at random, for two minutes
 flyte: ## install with and without Flyte, and check both (slow: downloads Flyte)
 
-demo test lint types docs bench flyte: $(STAMP)
+demo test debug lint types docs bench bench-report stress flyte: $(STAMP)
 	@.venv/bin/nox -s $(@:test=tests) -- $(ARGS)
+
+bench-peers: $(STAMP)
+	@.venv/bin/nox -s peer bench-peers -- $(ARGS)
 
 $(STAMP): noxfile.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python " + sys.version.split()[0] \
