@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ._call import Raw
 from ._context_managers import make_managers
@@ -22,13 +22,14 @@ from ._wrapper import BoundWrapper, ClassMethodWrapper, StaticMethodWrapper, Wra
 __all__ = ("decorate",)
 
 
-class Recipe(NamedTuple):
+class Recipe:
     """How something was decorated, to do so again where it is unpickled by value."""
 
-    background: BackgroundLoop  # which is pickled by its name
-    function: Any
-    prefetch: int | None
-    context_manager: bool
+    def __init__(self, background: BackgroundLoop, function: Any, prefetch: int | None, context_manager: bool) -> None:
+        self.background = background  # which is pickled by its name
+        self.function = function
+        self.prefetch = prefetch
+        self.context_manager = context_manager
 
     def restore(self, wrapper: Wrapper, attributes: dict[str, Any]) -> None:
         """Make of a blank one what was pickled."""

@@ -18,17 +18,16 @@ from ._wrapper import Wrapper
 
 __all__ = ("SyncContextManager",)
 
-T_co = TypeVar("T_co", covariant=True)
+if TYPE_CHECKING:
+    T_co = TypeVar("T_co", covariant=True)
 
+    class _Enters(Protocol[T_co]):
+        async def __aenter__(self) -> T_co: ...
 
-class _Enters(Protocol[T_co]):
-    async def __aenter__(self) -> T_co: ...
-
-
-class _Leaves(Protocol[T_co]):
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
-    ) -> T_co: ...
+    class _Leaves(Protocol[T_co]):
+        async def __aexit__(
+            self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+        ) -> T_co: ...
 
 
 class SyncContextManager:

@@ -6,12 +6,12 @@ import asyncio
 import threading
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from sys import modules
 from types import TracebackType
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, get_args, overload
 
 from ._deadlock import check_blocking
 from ._decorate import decorate
@@ -20,6 +20,16 @@ from ._functions import SyncClassMethod, SyncFunction, SyncStaticMethod
 from ._loop import BackgroundLoop, BlockingPolicy, LoopFactory, find_syncer
 from ._run import Run
 from ._running import running_loop
+
+if TYPE_CHECKING:
+    from ._protocols import (
+        AsyncContextManager,
+        ClassMethod,
+        ContextManager,
+        DecoratorOfContextManagers,
+        DecoratorOfGenerators,
+        StaticMethod,
+    )
 
 __all__ = ("Syncify",)
 
@@ -30,103 +40,6 @@ Y = TypeVar("Y")
 Z = TypeVar("Z")
 C = TypeVar("C", bound=Coroutine[Any, Any, Any])
 E = TypeVar("E", bound=bool | None)
-F = TypeVar("F", bound=Callable[..., Any])
-AF = TypeVar("AF", bound=Callable[..., Awaitable[Any]])
-R_co = TypeVar("R_co", covariant=True)
-E_co = TypeVar("E_co", bound=bool | None, covariant=True)
-S_contra = TypeVar("S_contra", contravariant=True)
-
-
-class _ClassMethod(Protocol[S_contra, P, R_co]):
-    """What a type checker needs to see of a classmethod."""
-
-    @property
-    def __func__(self) -> Callable[Concatenate[type[S_contra], P], R_co]: ...
-
-    @property
-    def __isabstractmethod__(self) -> bool: ...  # which bound methods, that have the other, have not
-
-
-class _StaticMethod(Protocol[P, R_co]):
-    """The same of a staticmethod. Nothing else that can be called has these attributes.
-
-    That class itself would do for most; ty loses its type arguments.
-    """
-
-    @property
-    def __func__(self) -> Callable[..., Any]: ...
-
-    @property
-    def __isabstractmethod__(self) -> bool: ...
-
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
-
-
-class _ContextManager(AbstractContextManager[R_co, E_co], Protocol[R_co, E_co]):
-    """What plain code gets of a context manager. Like those of contextlib, it is a decorator as well."""
-
-    # Declared anew, or pyright would not see that one which returns a bool may swallow exceptions.
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
-    ) -> E_co: ...
-
-    def __call__(self, function: F, /) -> F: ...
-
-
-class _AsyncContextManager(AbstractAsyncContextManager[R_co, E_co], Protocol[R_co, E_co]):
-    """The same for async code."""
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
-    ) -> E_co: ...
-
-    def __call__(self, function: AF, /) -> AF: ...
-
-
-class _DecoratorOfGenerators(Protocol):
-    """What `syncify(prefetch=...)` returns. The order is that of `Syncify.__call__`."""
-
-    @overload
-    def __call__(
-        self, function: _ClassMethod[S, P, AsyncGenerator[Y, Z]], /
-    ) -> ClassMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
-    @overload
-    def __call__(
-        self, function: _ClassMethod[S, P, AsyncIterator[Y]], /
-    ) -> ClassMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
-    @overload
-    def __call__(
-        self, function: _StaticMethod[P, AsyncGenerator[Y, Z]], /
-    ) -> StaticMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
-    @overload
-    def __call__(  # type: ignore[overload-overlap]
-        self, function: _StaticMethod[P, AsyncIterator[Y]], /
-    ) -> StaticMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, AsyncGenerator[Y, Z]], /
-    ) -> Factory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, AsyncIterator[Y]], /
-    ) -> Factory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
-
-
-class _DecoratorOfContextManagers(Protocol):
-    """What `syncify(context_manager=True)` returns."""
-
-    @overload
-    def __call__(
-        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R, E]], /
-    ) -> ClassMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
-    @overload
-    def __call__(
-        self, function: _StaticMethod[P, AbstractAsyncContextManager[R, E]], /
-    ) -> StaticMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, AbstractAsyncContextManager[R, E]], /
-    ) -> Factory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
 
 
 CLOSE_TIMEOUT = 5.0  # seconds
@@ -239,33 +152,33 @@ class Syncify:
     # Class methods and static methods come first, since some type checkers take them for callables, too.
 
     @overload
-    def __call__(self, function: _ClassMethod[S, P, C], /) -> SyncClassMethod[P, C]: ...
+    def __call__(self, function: ClassMethod[S, P, C], /) -> SyncClassMethod[P, C]: ...
     @overload
     def __call__(
-        self, function: _ClassMethod[S, P, AsyncGenerator[Y, Z]], /
+        self, function: ClassMethod[S, P, AsyncGenerator[Y, Z]], /
     ) -> ClassMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
     @overload
     def __call__(
-        self, function: _ClassMethod[S, P, AsyncIterator[Y]], /
+        self, function: ClassMethod[S, P, AsyncIterator[Y]], /
     ) -> ClassMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
     @overload
     def __call__(
-        self, function: _ClassMethod[S, P, AbstractAsyncContextManager[R, E]], /
-    ) -> ClassMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
+        self, function: ClassMethod[S, P, AbstractAsyncContextManager[R, E]], /
+    ) -> ClassMethodFactory[P, ContextManager[R, E], AsyncContextManager[R, E]]: ...
     @overload
-    def __call__(self, function: _StaticMethod[P, C], /) -> SyncStaticMethod[P, C]: ...
+    def __call__(self, function: StaticMethod[P, C], /) -> SyncStaticMethod[P, C]: ...
     @overload
     def __call__(
-        self, function: _StaticMethod[P, AsyncGenerator[Y, Z]], /
+        self, function: StaticMethod[P, AsyncGenerator[Y, Z]], /
     ) -> StaticMethodFactory[P, Generator[Y, Z, None], AsyncGenerator[Y, Z]]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]
-        self, function: _StaticMethod[P, AsyncIterator[Y]], /
+        self, function: StaticMethod[P, AsyncIterator[Y]], /
     ) -> StaticMethodFactory[P, Generator[Y, None, None], AsyncGenerator[Y, None]]: ...
     @overload
     def __call__(
-        self, function: _StaticMethod[P, AbstractAsyncContextManager[R, E]], /
-    ) -> StaticMethodFactory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
+        self, function: StaticMethod[P, AbstractAsyncContextManager[R, E]], /
+    ) -> StaticMethodFactory[P, ContextManager[R, E], AsyncContextManager[R, E]]: ...
     @overload
     def __call__(self, function: Callable[P, C], /) -> SyncFunction[P, C]: ...
     @overload
@@ -279,11 +192,11 @@ class Syncify:
     @overload
     def __call__(
         self, function: Callable[P, AbstractAsyncContextManager[R, E]], /
-    ) -> Factory[P, _ContextManager[R, E], _AsyncContextManager[R, E]]: ...
+    ) -> Factory[P, ContextManager[R, E], AsyncContextManager[R, E]]: ...
     @overload
-    def __call__(self, /, *, prefetch: int) -> _DecoratorOfGenerators: ...
+    def __call__(self, /, *, prefetch: int) -> DecoratorOfGenerators: ...
     @overload
-    def __call__(self, /, *, context_manager: Literal[True]) -> _DecoratorOfContextManagers: ...
+    def __call__(self, /, *, context_manager: Literal[True]) -> DecoratorOfContextManagers: ...
     def __call__(
         self, function: Any = _MISSING, /, *, prefetch: int | None = None, context_manager: bool = False
     ) -> Any:
