@@ -108,16 +108,15 @@ def summarize(figures: Figures) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def tables(result: dict[str, Any]) -> dict[str, str]:
+def tables(run: str, result: dict[str, Any]) -> dict[str, str]:
     """Return the tables of one run, by their names."""
-    python = ".".join(result["python"].split(".")[:2])
-    found = {f"{python} summary": summarize(result["pinned"])}
+    found = {f"{run} summary": summarize(result["pinned"])}
     for way in ("pinned", "unpinned"):
         for name, rows in GROUPS.items():
             if any(row in result.get(way, {}) for row in rows):
-                found[f"{python} {way} {name}"] = as_markdown(rows, result[way])
+                found[f"{run} {way} {name}"] = as_markdown(rows, result[way])
     machine = result["machine"]
-    found[f"{python} about"] = (
+    found[f"{run} about"] = (
         f"Python {result['python']}, {machine['system']}, {machine['cores']} cores of {machine['cpu']}, "
         f"{result['date']}, "
         f"the best of {' and '.join(f'{result[key]} {key}' for key in result if key.endswith(' rounds'))}. "
@@ -164,8 +163,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    results = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
-    found = {name: text for result in results for name, text in tables(result).items()}
+    results = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
+    found = {name: text for run, result in results.items() for name, text in tables(run, result).items()}
     for page in PAGES:
         text = page.read_text()
         filled = TABLE.sub(lambda match: f"{match[1]}{found[match[2]]}{match[3]}", text)
@@ -175,11 +174,10 @@ def main() -> None:
     if options.check:
         return
     PLOTS.mkdir(exist_ok=True)
-    for result in results:
-        python = ".".join(result["python"].split(".")[:2])
+    for run, result in results.items():
         for way in ("pinned", "unpinned"):
             for name, rows in GROUPS.items():
-                plot(rows, result.get(way, {}), PLOTS / f"{python}-{way}-{name.replace(' ', '-')}.svg")
+                plot(rows, result.get(way, {}), PLOTS / f"{run}-{way}-{name.replace(' ', '-')}.svg")
 
 
 if __name__ == "__main__":
