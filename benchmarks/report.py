@@ -174,10 +174,13 @@ def main() -> None:
     if options.check:
         return
     PLOTS.mkdir(exist_ok=True)
+    shown = "".join(page.read_text() for page in PAGES)
     for run, result in results.items():
         for way in ("pinned", "unpinned"):
             for name, rows in GROUPS.items():
-                plot(rows, result.get(way, {}), PLOTS / f"{run}-{way}-{name.replace(' ', '-')}.svg")
+                file = PLOTS / f"{run}-{way}-{name.replace(' ', '-')}.svg"
+                if file.name in shown:
+                    plot(rows, result.get(way, {}), file)
 
 
 if __name__ == "__main__":
